@@ -1,0 +1,92 @@
+"""A single Kafka broker in KRaft mode, which is its own controller."""
+
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from localstack.jars import java
+from localstack.ports import LOOPBACK, accepts, free_port
+from localstack.service import Service, ServiceError
+
+_FORMAT_SECONDS = 60.0
+_METADATA_SECONDS = 2.0
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
+advertised.listeners=PLAINTEXT://{host}:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+# One broker: nothing to replicate to. Few internal partitions: each is a folder that a start has to open.
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# A group forms at once, and tests may ask for short sessions; the defaults are 3 s and 6 s.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+# A broker that was killed is let in again when its old session is over; the default is 9 s.
+broker.session.timeout.ms=6000
+# A topic that does not exist must be an error that a test can see.
+auto.create.topics.enable=false
+"""
+
+
+class Kafka(Service):
+    """``address`` is the value of ``bootstrap.servers``."""
+
+    def __init__(self, state: Path, *, port: int | None = None, keep: bool = False) -> None:
+        super().__init__("kafka", state, keep=keep)
+        self.port = port or free_port()
+        self._controller = free_port()
+
+    @property
+    def address(self) -> str:
+        return f"{LOOPBACK}:{self.port}"
+
+    def prepare(self) -> None:
+        data = self.folder / "data"
+        if not self._properties.exists():
+            text = _PROPERTIES.format(host=LOOPBACK, port=self.port, controller=self._controller, data=data)
+            self._properties.write_text(text)
+        if not data.exists():
+            self._format()
+
+    def command(self) -> list[str]:
+        return java("kafka.Kafka", str(self._properties), options=("-Xms128m", "-Xmx512m"))
+
+    def ready(self) -> bool:
+        if not accepts(self.port):
+            return False
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        try:
+            return bool(admin.list_topics(timeout=_METADATA_SECONDS).brokers)
+        except KafkaException:
+            return False
+
+    @property
+    def _properties(self) -> Path:
+        return self.folder / "server.properties"
+
+    def _format(self) -> None:
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        arguments = ("format", "--cluster-id", cluster, "--config", str(self._properties))
+        done = subprocess.run(
+            java("kafka.tools.StorageTool", *arguments, options=("-XX:TieredStopAtLevel=1",)),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_FORMAT_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise ServiceError(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
