@@ -46,6 +46,21 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
 
+class EffectGuard(Protocol):
+    """Ends this process when the trust window ends during an effect, from outside of the interpreter's lock (S1, c)."""
+
+    def trusted_until(self, ends_at: float) -> None:
+        """The trust window's end, in the clock's seconds; moved by each renewal of the lease."""
+        ...
+
+    def begin(self) -> None:
+        """Effects may be under way from now on."""
+        ...
+
+    def end(self) -> None: ...
+    def close(self) -> None: ...
+
+
 # -- the ledger --------------------------------------------------------------------------------------------------------
 
 
@@ -155,6 +170,18 @@ class LeaderLedger(Protocol):
 
     def facts(self, group_id: str, partition: Partition, offsets: Offsets) -> Sequence[Fact]:
         """One fact for each offset."""
+        ...
+
+    def progress(self, group_id: str) -> Mapping[Partition, int]:
+        """The frontier of every partition of the group: no offset is altered past it, nothing below it stays reserved."""
+        ...
+
+    def released_count(self, group_id: str) -> int:
+        """How many doubts wait for a member to redo them: the members are told."""
+        ...
+
+    def over(self, lives: Sequence[Life]) -> Sequence[Life]:
+        """Those that were fenced or closed (by whomever): what is reserved for them is free again (S6)."""
         ...
 
     def overdue(self) -> Sequence[OverdueLife]:
