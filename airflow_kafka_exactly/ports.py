@@ -212,6 +212,11 @@ class EvidenceLedger(Protocol):
         """Open doubts that were never announced, or not for `again_after_s`; marks them announced."""
         ...
 
+    def hold(self, doubt_ids: Sequence[int], for_s: float) -> None:
+        """An evidence check is on these doubts (it waits for a lease to end, or for a person): they are not announced for
+        so long, unless they change. 0: announce them again at once."""
+        ...
+
     def facts_of(self, doubt_ids: Sequence[int]) -> Sequence[DoubtFacts]: ...
 
     def find(

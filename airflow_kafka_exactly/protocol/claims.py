@@ -200,7 +200,8 @@ class DoubtFacts:
     incarnation: int | None
     """The life in question: the one whose claim or window it is."""
     settled_elsewhere: bool
-    """An applied mark, or the frontier's history, covers the record: it was applied."""
+    """An applied mark, or the frontier's history, covers the record: it was applied. (A durable unclosed doubt below the
+    frontier is not settled by that alone: the frontier passes those.)"""
     claim_id: int | None
     """The *open* claim of another life that covers the record now, if any."""
     claim_started: bool
@@ -210,6 +211,7 @@ class DoubtFacts:
     since_lease_end_s: float
     """How long that lease has been over (0 while it is not)."""
     age_s: float
+    """Since the doubt took its present kind: for a raised one, since the function raised."""
     check: CheckReference
     reason: str
 
