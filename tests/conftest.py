@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import psycopg
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from localstack import Kafka, PostgreSQL, Service, ZooKeeper
 from psycopg import sql
 
@@ -92,8 +92,8 @@ def unique(prefix: str) -> str:
 def create_topic(bootstrap: str, name: str, partitions: int, config: dict[str, str]) -> str:
     """Create it and return when the broker has."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    created = admin.create_topics([NewTopic(name, partitions, 1, config=config)], operation_timeout=_TOPIC_SECONDS)
-    created[name].result(_TOPIC_SECONDS)
+    wanted = NewTopic(name, partitions, 1, config=config)
+    admin.create_topics([wanted], operation_timeout=_TOPIC_SECONDS)[name].result(_TOPIC_SECONDS)
     return name
 
 

@@ -48,6 +48,7 @@ def _fetch(folder: Path) -> None:
         timeout=_FETCH_SECONDS,
         check=False,
     )
+    said = done.stdout + done.stderr
     if done.returncode:
-        raise RuntimeError(f"Maven could not fetch Kafka and ZooKeeper:\n{(done.stdout + done.stderr)[-_ERROR_CHARACTERS:]}")
+        raise RuntimeError(f"Maven could not fetch Kafka and ZooKeeper:\n{said[-_ERROR_CHARACTERS:]}")
     partial.rename(folder)

@@ -55,9 +55,8 @@ class Kafka(Service):
 
     def prepare(self) -> None:
         data = self.folder / "data"
-        if not self._properties.exists():
-            text = _PROPERTIES.format(host=LOOPBACK, port=self.port, controller=self._controller, data=data)
-            self._properties.write_text(text)
+        text = _PROPERTIES.format(host=LOOPBACK, port=self.port, controller=self._controller, data=data)
+        self._properties.write_text(text)  # each time: data of an earlier run may be opened on other ports
         if not data.exists():
             self._format()
 

@@ -15,7 +15,7 @@ _given: set[int] = set()
 def free_port() -> int:
     """A port nobody listens on, never given twice by this process."""
     for _ in range(_ATTEMPTS):
-        port = random.randrange(_LOWEST, _HIGHEST)  # noqa: S311 - no secret
+        port = random.randrange(_LOWEST, _HIGHEST)
         if port not in _given and _is_free(port):
             _given.add(port)
             return port

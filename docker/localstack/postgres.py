@@ -19,7 +19,7 @@ from localstack.service import Service, ServiceError
 
 USER = "postgres"
 #: Known to everybody: the server listens on loopback only and holds nothing but test data.
-PASSWORD = "postgres"  # noqa: S105 - see above
+PASSWORD = "postgres"
 _INITDB_SECONDS = 120.0
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
@@ -102,10 +102,10 @@ class PostgreSQL(Service):
             user = pwd.getpwnam(USER)
             for path in (owner, secret):
                 os.chown(path, user.pw_uid, user.pw_gid)
-        options = ["-D", str(self._data), "-U", USER, "-A", "scram-sha-256", f"--pwfile={secret}", "-E", "UTF8"]
-        wrapped = ["setpriv", *self.run_as(), "--", self._program("initdb"), *options, "--locale=C.UTF-8", "--no-sync"]
+        options = f"-U {USER} -A scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync".split()
+        program = [self._program("initdb"), "-D", str(self._data), f"--pwfile={secret}", *options]
         done = subprocess.run(
-            wrapped,
+            ["setpriv", *self.run_as(), "--", *program],
             cwd=owner,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -118,8 +118,8 @@ class PostgreSQL(Service):
 
     def _reachable_folder(self) -> Path:
         """``folder``, or one in the temporary folder when we are root and its user may not enter ``folder``."""
-        entered = all(os.stat(parent).st_mode & stat.S_IXOTH for parent in self.folder.parents if parent.exists())
-        if os.geteuid() != 0 or entered:
+        existing = [parent for parent in self.folder.parents if parent.exists()]
+        if os.geteuid() != 0 or all(parent.stat().st_mode & stat.S_IXOTH for parent in existing):
             return self.folder
         digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"localstack-postgres-{digest}"

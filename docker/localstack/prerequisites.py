@@ -9,7 +9,12 @@ from pathlib import Path
 
 JAVA_AT_LEAST = 17
 POSTGRES_AT_LEAST = 15
-_PACKAGES = {"java": "default-jre-headless", "mvn": "maven", "postgres": "postgresql", "setpriv": "util-linux"}
+_PACKAGES = {
+    "java": "default-jre-headless",
+    "mvn": "maven",
+    "postgres": "postgresql",
+    "setpriv": "util-linux",
+}
 _INSTALL_SECONDS = 900.0
 _ERROR_CHARACTERS = 2_000
 
@@ -39,10 +44,11 @@ def require(*programs: str) -> None:
 @cache
 def postgres_programs() -> Path | None:
     """Folder of the newest PostgreSQL server programs; Debian keeps them out of PATH."""
-    folders = [Path(found).resolve().parent] if (found := shutil.which("postgres")) else []
+    in_path = shutil.which("postgres")
+    folders = [Path(in_path).resolve().parent] if in_path else []
     folders += Path("/usr/lib/postgresql").glob("*/bin")
-    usable = [(version, folder) for folder in folders if (version := _postgres_version(folder)) >= POSTGRES_AT_LEAST]
-    return max(usable)[1] if usable else None
+    found = max(((_postgres_version(folder), folder) for folder in folders), default=None)
+    return found[1] if found and found[0] >= POSTGRES_AT_LEAST else None
 
 
 def _present(program: str) -> bool:
@@ -62,8 +68,8 @@ def _java_version() -> int:
 def _postgres_version(folder: Path) -> int:
     if not (folder / "postgres").exists() or not (folder / "initdb").exists():
         return 0
-    said = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"(\d+)", said)
+    asked = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"(\d+)", asked.stdout)
     return int(found.group(1)) if found else 0
 
 
@@ -77,5 +83,6 @@ def _apt(*arguments: str) -> None:
         timeout=_INSTALL_SECONDS,
         check=False,
     )
+    said = done.stdout + done.stderr
     if done.returncode:
-        raise PrerequisiteMissing(f"apt-get {' '.join(arguments)} failed:\n{(done.stdout + done.stderr)[-_ERROR_CHARACTERS:]}")
+        raise PrerequisiteMissing(f"apt-get {' '.join(arguments)} failed:\n{said[-_ERROR_CHARACTERS:]}")

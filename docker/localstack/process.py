@@ -20,7 +20,9 @@ class Process:
         self._child = child
 
     @classmethod
-    def spawn(cls, command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path) -> "Process":
+    def spawn(
+        cls, command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path
+    ) -> "Process":
         """Start ``command`` as the leader of its own session, without a standard input, its output appended to ``log``."""
         with log.open("ab") as output:
             child = subprocess.Popen(

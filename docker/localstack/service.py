@@ -96,7 +96,9 @@ class Service:
             if not self.running:
                 raise ServiceError(f"{self.name} ended before it was ready\n{self.last_lines()}")
             if time.monotonic() > deadline:
-                raise ServiceError(f"{self.name} was not ready after {self.ready_seconds:.0f} s\n{self.last_lines()}")
+                raise ServiceError(
+                    f"{self.name} was not ready after {self.ready_seconds:.0f} s\n{self.last_lines()}"
+                )
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:

@@ -48,7 +48,8 @@ def end_all(state: Path) -> int:
         if process.alive():
             ended += 1
             process.send_tree(signal.SIGCONT)
-            process.send(signal.SIGINT)  # what PostgreSQL, the JVM and Airflow all take as "end now, in order"
+            # What PostgreSQL, the JVM and Airflow all take as "end now, in order".
+            process.send(signal.SIGINT)
             process.wait(_END_SECONDS)
             process.send_tree(signal.SIGKILL)
     for pid in with_environment(STATE_VARIABLE, str(state.resolve())):

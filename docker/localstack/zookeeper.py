@@ -25,23 +25,25 @@ admin.enableServer=false
 class ZooKeeper(Service):
     """``address`` is what kazoo calls ``hosts``."""
 
-    def __init__(self, state: Path, *, name: str = "zookeeper", port: int | None = None, keep: bool = False) -> None:
+    def __init__(
+        self, state: Path, *, name: str = "zookeeper", port: int | None = None, keep: bool = False
+    ) -> None:
         super().__init__(name, state, keep=keep)
         self.port = port or free_port()
-        self._peer_port, self._election_port = free_port(), free_port()
-        self._id = 1
-        self._servers: list[str] = []
+        self.peer_port, self.election_port = free_port(), free_port()
+        self.number = 1
+        self.servers: list[str] = []
 
     @classmethod
     def ensemble(cls, state: Path, size: int = 3, *, keep: bool = False) -> list["ZooKeeper"]:
         """Members of one ensemble; ``launch`` all before ``wait_ready``, a majority must be up to serve."""
         members = [cls(state, name=f"zookeeper-{number}", keep=keep) for number in range(1, size + 1)]
         servers = [
-            f"server.{number}={LOOPBACK}:{member._peer_port}:{member._election_port}"
+            f"server.{number}={LOOPBACK}:{member.peer_port}:{member.election_port}"
             for number, member in enumerate(members, start=1)
         ]
         for number, member in enumerate(members, start=1):
-            member._id, member._servers = number, servers
+            member.number, member.servers = number, servers
         return members
 
     @property
@@ -51,13 +53,15 @@ class ZooKeeper(Service):
     def prepare(self) -> None:
         data = self.folder / "data"
         data.mkdir(exist_ok=True)
-        (data / "myid").write_text(f"{self._id}\n")
+        (data / "myid").write_text(f"{self.number}\n")
         text = _CONFIGURATION.format(host=LOOPBACK, port=self.port, data=data)
-        self._configuration.write_text(text + "".join(f"{server}\n" for server in self._servers))
+        self._configuration.write_text(text + "".join(f"{server}\n" for server in self.servers))
 
     def command(self) -> list[str]:
         options = ("-Xms32m", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-Dzookeeper.jmx.log4j.disable=true")
-        return java("org.apache.zookeeper.server.quorum.QuorumPeerMain", str(self._configuration), options=options)
+        return java(
+            "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(self._configuration), options=options
+        )
 
     def ready(self) -> bool:
         """Whether it serves: a member without a majority answers too, but with another sentence."""

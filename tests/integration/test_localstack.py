@@ -34,7 +34,9 @@ def test_a_short_zookeeper_session_is_granted(zookeeper: str) -> None:
 
 def test_each_test_has_an_empty_database(database: str) -> None:
     with psycopg.connect(database) as connection:
-        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+        assert connection.execute(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        ).fetchone() == (0,)
 
 
 def test_postgres_keeps_its_port_and_data_when_killed(own_postgres: PostgreSQL) -> None:

@@ -1,0 +1,32 @@
+# Everything runs from .venv, which `make setup` fills. KEEP=1 (demo) leaves the services up; `make down` ends them.
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+STATE := .state/demo
+export PYTHONPATH := docker
+
+.PHONY: setup test lint demo down bench proto
+
+setup:
+	@docker/setup.sh
+
+test: setup
+	$(PYTHON) -m pytest $(ARGS)
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-cache
+
+demo: setup
+	KEEP=$(KEEP) $(PYTHON) docker/demo.py --state $(STATE)
+
+down:
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m localstack down --state $(STATE); fi
+
+bench: setup
+	$(PYTHON) benchmarks/drain.py $(ARGS)
+
+proto: setup
+	$(PYTHON) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \
+		airflow_kafka_exactly/adapters/channel/*.proto
