@@ -2,12 +2,13 @@
 
 A digest is 128 bits, two lanes of 64. The part of an id that is the same for a whole partition (cluster id, topic id,
 partition number, replay) is hashed once with BLAKE2b; the offset is then mixed into each lane by a finaliser of its own in the
-manner of splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014). Each finaliser is a bijection of
-the 64-bit words, so two offsets of one partition never share even one lane; two records of different partitions meet with the
+manner of splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014). Each finaliser is a bijection
+of the 64-bit words, so two offsets of one partition never share even one lane; two records of different partitions meet with the
 probability of any good 128-bit hash. No per-record call of Python is made: a digest costs a few nanoseconds.
 
 The digests are not secret and need not resist an attacker: a wrong digest costs a wrong vote, and any vote is safe (S5).
-Members, leaders and standbys of different versions must agree on them, so this file may not change without a new protocol version.
+Members, leaders and standbys of different versions must agree on them: this file may not change without a new protocol
+version.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def offset_digests(cluster_id: str, partition: Partition, offsets: Offsets, repl
 
 def range_digests(cluster_id: str, partition: Partition, offsets: OffsetRange, replay: int = 0) -> Digests:
     """Digests of every offset of a range, gaps included, in offset order. For long ranges see `range_chunks`."""
-    return offset_digests(cluster_id, partition, np.arange(offsets.start, offsets.stop, dtype=np.int64), replay)
+    return offset_digests(
+        cluster_id, partition, np.arange(offsets.start, offsets.stop, dtype=np.int64), replay
+    )
 
 
 def range_chunks(
