@@ -1,0 +1,1 @@
+"""The loops, named by the job they do. They see ports, never clients; every wait has a limit."""

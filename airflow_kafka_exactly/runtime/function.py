@@ -1,0 +1,64 @@
+"""The user's function and check, and what an exception of theirs means (section 4.6)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from airflow_kafka_exactly.errors import NotApplied
+from airflow_kafka_exactly.protocol.record import Record
+
+log = logging.getLogger(__name__)
+
+
+class Attempt(Enum):
+    APPLIED = auto()
+    NOT_APPLIED = auto()  # proven, or vouched for
+    UNKNOWN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    attempt: Attempt
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserFunction:
+    """`apply` gets one record, or with `unit` the list of a batch's records. With `in_ledger` it also gets `cursor=`, inside
+    the ledger's transaction. `check` gets what `apply` got and answers True (it happened), False or None (cannot tell)."""
+
+    apply: Callable[..., Any]
+    unit: bool = False
+    in_ledger: bool = False
+    check: Callable[..., bool | None] | None = None
+    vouches: bool = False
+    """`on_exception="not_applied"`: the user vouches that a function that raised had no effect."""
+
+    def external(self, records: Sequence[Record]) -> Tried:
+        """Run the function once; what is known afterwards. An exception is not proof that nothing happened."""
+        try:
+            self.apply(list(records) if self.unit else records[0])
+        except NotApplied as said:
+            return Tried(Attempt.NOT_APPLIED, f"NotApplied: {said}")
+        except Exception as raised:
+            reason = f"{type(raised).__name__}: {raised}"
+            log.warning("the function raised for %s: %s", records[0].record_id, reason, exc_info=True)
+            return Tried(Attempt.NOT_APPLIED, reason) if self.vouches else Tried(self.ask(records), reason)
+        return Tried(Attempt.APPLIED)
+
+    def ask(self, records: Sequence[Record]) -> Attempt:
+        """Ask the user's check at once."""
+        if self.check is None:
+            return Attempt.UNKNOWN
+        try:
+            answer = self.check(list(records) if self.unit else records[0])
+        except Exception:
+            log.warning("the check raised for %s", records[0].record_id, exc_info=True)
+            return Attempt.UNKNOWN
+        if answer is None:
+            return Attempt.UNKNOWN
+        return Attempt.APPLIED if answer else Attempt.NOT_APPLIED

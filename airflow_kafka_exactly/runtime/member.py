@@ -1,0 +1,190 @@
+"""A member that works: take voted batches, claim, run, and decide when to stop (section 4)."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from functools import partial
+
+from airflow_kafka_exactly.errors import StaleEpoch
+from airflow_kafka_exactly.protocol.claims import Claim, ClaimRequest, ClaimResult, Redo
+from airflow_kafka_exactly.protocol.record import Partition
+from airflow_kafka_exactly.protocol.segments import claim_part
+from airflow_kafka_exactly.protocol.votes import NoticeKind
+from airflow_kafka_exactly.runtime.function import UserFunction
+from airflow_kafka_exactly.runtime.membership import Membership
+from airflow_kafka_exactly.runtime.polling import HeldPart
+from airflow_kafka_exactly.runtime.running import Runner, Work
+from airflow_kafka_exactly.runtime.until import Ending, Until
+from airflow_kafka_exactly.runtime.voting import VotedBatch
+
+log = logging.getLogger(__name__)
+WAIT_S = 0.1
+LOOK_AT_LEDGER_EVERY_S = 1.0
+REDO_RECORDS = 200
+
+
+class Member:
+    """Runs inside an open `Membership`, on the user's thread."""
+
+    def __init__(self, membership: Membership, function: UserFunction, until: Until) -> None:
+        self._in, self._until, self._unit = membership, until, function.unit
+        self._ledger, self._clock = membership.ports.ledger, membership.ports.clock
+        self._epoch = 0
+        self._redo_at = self._ends_looked_at = self._clock.now()
+        self._idle_since: float | None = None
+        self._ran_records = 0
+        self._runner = Runner(
+            membership.shared, function, membership.lease, membership.ports.guard, self._frontier_moved
+        )
+
+    def run(self) -> Ending:
+        """Work until there is a reason to end. Raises what ended any of the member's threads."""
+        while True:
+            self._in.background.check()
+            self._heed_notices()
+            worked = self._redo_released()
+            voted = self._in.voter.next(0.0 if worked else WAIT_S)
+            if voted is not None:
+                self._work(voted)
+            elif not worked:
+                ending = self._ending()
+                if ending is not None:
+                    return ending
+            if self._enough():
+                return Ending.MAX_RECORDS
+
+    # -- a batch's way: votes, claim, run
+
+    def _work(self, voted: VotedBatch) -> None:
+        self._idle_since = None
+        hand = self._in.poller.hand
+        ours = hand.hold(voted.parts)
+        held = tuple(p for p, mine in zip(voted.parts, ours, strict=True) if mine)
+        left = {p.batch.partition: p for p in held}
+        try:
+            result = self._claim(voted, held)
+            self._note(result, held)
+            for part in held:
+                for claim in result.granted:
+                    if claim.partition == part.batch.partition:
+                        self._run(claim, part)
+                hand.release(left.pop(part.batch.partition).batch.partition)
+        finally:
+            for partition in left:
+                hand.release(partition)
+
+    def _claim(self, voted: VotedBatch, held: tuple[HeldPart, ...]) -> ClaimResult:
+        """Ask the arbiter; a refused epoch means that a newer leader has to be asked first (S4)."""
+        attempt = str(uuid.uuid4())
+        while True:
+            votes = {
+                p.batch.partition: v
+                for p, v in zip(voted.parts, voted.answer.votes, strict=True)
+                if p in held
+            }
+            request = ClaimRequest(
+                life=self._in.life,
+                epoch=voted.answer.epoch,
+                attempt=attempt,
+                parts=tuple(claim_part(p.batch, votes[p.batch.partition]) for p in held),
+                unit=self._unit,
+            )
+            self._in.lease.await_trust()
+            try:
+                result = self._in.background.persist(partial(self._ledger.claim, request), "claiming")
+            except StaleEpoch:
+                log.info(
+                    "%s: votes of epoch %d are old, asking again", self._in.life.slot, voted.answer.epoch
+                )
+                voted = self._in.voter.ask(held)
+            else:
+                self._epoch = voted.answer.epoch
+                return result
+
+    def _note(self, result: ClaimResult, held: tuple[HeldPart, ...]) -> None:
+        summary = self._in.summary
+        for part in held:
+            summary.took(part.batch.partition, part.batch.range)
+            summary.count("polled", len(part.batch.records))
+            skipped = result.settled.get(part.batch.partition, ())
+            summary.count(
+                "duplicates_skipped", sum(len(part.batch.between(r.start, r.stop)) for r in skipped)
+            )
+        summary.count("doubts_written", result.new_doubts)
+        self._in.committer.offer(result.frontiers, {c.partition: c.claim_id for c in result.granted})
+
+    def _run(self, claim: Claim, part: HeldPart) -> None:
+        hand, partition = self._in.poller.hand, claim.partition
+        records = part.batch.between(claim.range.start, claim.range.stop)
+        self._ran_records += len(records)
+        self._runner.run(Work(claim, records, lambda: hand.ours(partition, part.tenure)))
+
+    def _frontier_moved(self, frontiers: dict[Partition, int], claim: Claim) -> None:
+        self._in.committer.offer(frontiers, {claim.partition: claim.claim_id})
+
+    # -- released doubts, by any member of the group
+
+    def _heed_notices(self) -> None:
+        for notice in self._in.voter.notices():
+            if notice.kind is NoticeKind.RELEASED_DOUBTS:
+                self._redo_at = self._clock.now()
+            else:
+                frontiers = self._in.frontiers()
+                self._in.committer.again({p: frontiers[p] for p in notice.partitions if p in frontiers})
+
+    def _redo_released(self) -> bool:
+        if self._clock.now() < self._redo_at or not self._released():
+            return False
+        if self._epoch == 0:
+            self._epoch = self._in.voter.epoch()
+        self._in.lease.await_trust()
+        try:
+            redos = self._in.background.persist(
+                lambda: self._ledger.claim_released(self._in.life, self._epoch, REDO_RECORDS),
+                "claiming doubts",
+            )
+        except StaleEpoch:
+            self._epoch = self._in.voter.epoch()
+            return False
+        for redo in redos:
+            self._redo(redo)
+        self._redo_at = self._clock.now()  # there may be more
+        return bool(redos)
+
+    def _released(self) -> bool:
+        self._redo_at = self._clock.now() + LOOK_AT_LEDGER_EVERY_S
+        return bool(
+            self._in.background.persist(
+                lambda: self._ledger.released_count(self._in.life.group_id), "looking for released doubts"
+            )
+        )
+
+    def _redo(self, redo: Redo) -> None:
+        stopping: Callable[[], bool] = self._in.background.stopping.is_set
+        self._ran_records += len(redo.records)
+        self._runner.run(Work(redo.claim, redo.records, lambda: not stopping()))
+
+    # -- the end
+
+    def _enough(self) -> bool:
+        return self._until.max_records is not None and self._ran_records >= self._until.max_records
+
+    def _ending(self) -> Ending | None:
+        if not (self._in.poller.hand.caught_up() and self._in.voter.idle()):
+            self._idle_since = None
+            return None
+        now, until = self._clock.now(), self._until
+        if self._idle_since is None:
+            self._idle_since = now
+        idle_s = now - self._idle_since
+        if until.to_end and now >= self._ends_looked_at:
+            self._ends_looked_at = now + LOOK_AT_LEDGER_EVERY_S
+            if self._in.ended_at(until.ends):
+                return Ending.END
+        if until.idle_timeout_s is not None and idle_s >= until.idle_timeout_s:
+            return Ending.IDLE_TIMEOUT
+        if until.defer_when_idle_s is not None and idle_s >= until.defer_when_idle_s:
+            return Ending.IDLE
+        return None

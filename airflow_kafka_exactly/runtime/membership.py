@@ -1,0 +1,184 @@
+"""What a member is, whether it works (in a worker) or waits (in a triggerer): a life in the ledger, a lease, a place in the
+consumer group, and a link to the leader. Opened in that order (section 4.1), closed without leaving the group.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from airflow_kafka_exactly.errors import GroupInUse, KafkaExactlyError
+from airflow_kafka_exactly.ports import (
+    Channel,
+    Clock,
+    Consumers,
+    Directory,
+    EffectGuard,
+    KafkaAdmin,
+    MemberLedger,
+)
+from airflow_kafka_exactly.protocol.claims import CheckReference, Life, LifeKind, OpenLife
+from airflow_kafka_exactly.protocol.record import Partition
+from airflow_kafka_exactly.protocol.summary import Summary
+from airflow_kafka_exactly.runtime.background import Background
+from airflow_kafka_exactly.runtime.commits import OffsetCommitter
+from airflow_kafka_exactly.runtime.lease import LeaseKeeper
+from airflow_kafka_exactly.runtime.polling import Poller
+from airflow_kafka_exactly.runtime.shared import Shared
+from airflow_kafka_exactly.runtime.voting import LeaderFinder, Voter
+from airflow_kafka_exactly.settings import MemberSettings
+
+log = logging.getLogger(__name__)
+CLOSE_S = 5.0
+LEADER_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberPorts:
+    """The world as one member sees it."""
+
+    ledger: MemberLedger
+    consumers: Consumers
+    admin: KafkaAdmin
+    directory: Directory
+    channel: Channel
+    clock: Clock
+    guard: EffectGuard
+
+
+class Membership:
+    """A context manager; inside of it everything runs."""
+
+    def __init__(
+        self,
+        ports: MemberPorts,
+        settings: MemberSettings,
+        kind: LifeKind,
+        summary: Summary,
+        *,
+        check: CheckReference | None = None,
+        leader_timeout_s: float = LEADER_TIMEOUT_S,
+    ) -> None:
+        self.ports, self.settings, self.summary = ports, settings, summary
+        self._kind, self._leader_timeout_s = kind, leader_timeout_s
+        self._check = check or CheckReference()
+        self.background = Background(settings.slot, ports.clock)
+        self.lease = LeaseKeeper(ports.ledger, settings.lease, ports.clock, ports.guard, self.background)
+        self.cluster_id = ""
+        self._entered = False
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- opening, in this order
+
+    def _open(self) -> None:
+        ports, settings, kafka = self.ports, self.settings, self.settings.kafka
+        self.cluster_id = ports.admin.cluster_id()
+        ports.admin.topics(kafka.topics)
+        self._refuse_strangers()
+        self.life = self._open_life()
+        shared = Shared(
+            life=self.life,
+            cluster_id=self.cluster_id,
+            settings=settings,
+            ledger=ports.ledger,
+            clock=ports.clock,
+            background=self.background,
+            summary=self.summary,
+        )
+        self.committer = OffsetCommitter(shared)
+        self.poller = Poller(ports.consumers, self.committer, shared)
+        finder = LeaderFinder(ports.directory, ports.channel, shared)
+        self.voter = Voter(finder, self.poller.hand, shared, self._leader_timeout_s)
+        self.shared = shared
+        self._enter_directory()
+        self.background.spawn("lease", lambda: self.lease.run(self.life))
+        self.background.spawn("poll", self.poller.run)
+        self.background.spawn("vote", self.voter.run)
+        self.background.spawn("commit", self.committer.run)
+        self._entered = True
+
+    def _refuse_strangers(self) -> None:
+        """A member without a `group.instance.id` is not one of ours: it would take partitions and commit what it likes."""
+        group = self.ports.admin.group(self.settings.kafka.group_id)
+        if "" in group.instances:
+            raise GroupInUse(
+                f"consumer group {self.settings.kafka.group_id!r} has members that are not of this package (no "
+                "group.instance.id): stop them, or give the operator a group_id of its own."
+            )
+
+    def _open_life(self) -> Life:
+        asked_at = self.ports.clock.now()
+        life = self.ports.ledger.open_life(
+            OpenLife(
+                group_id=self.settings.kafka.group_id,
+                cluster_id=self.cluster_id,
+                slot=self.settings.slot,
+                owner=self.settings.owner,
+                kind=self._kind,
+                process=f"{socket.gethostname()}:{os.getpid()}",
+                lease_s=self.settings.lease.lease_s,
+                check=self._check,
+            )
+        )
+        self.lease.opened(asked_at)
+        log.info("%s: life %d opened (%s)", life.slot, life.incarnation, self._kind)
+        return life
+
+    def _enter_directory(self) -> None:
+        """For people only, so that ZooKeeper being away does not matter here."""
+        try:
+            self.ports.directory.enter(f"{self.life.slot}#{self.life.incarnation}")
+        except KafkaExactlyError as away:
+            log.warning("not shown as alive: %s", away)
+
+    # -- while it runs
+
+    def frontiers(self) -> Mapping[Partition, int]:
+        """Of all the group's partitions, as the ledger has them."""
+        kafka = self.settings.kafka
+        return self.background.persist(
+            lambda: self.ports.ledger.frontiers(kafka.group_id, kafka.topics), "reading the frontiers"
+        )
+
+    def ended_at(self, ends: Mapping[Partition, int]) -> bool:
+        """Whether the group's frontiers have reached these ends."""
+        frontiers = self.frontiers()
+        return all(frontiers.get(partition, 0) >= end for partition, end in ends.items())
+
+    # -- closing
+
+    def close(self) -> None:
+        """Commit what is due, stop the threads, sign off. Never leaves the group; at most `CLOSE_S` for the threads."""
+        if self._entered:
+            self._quietly("committing offsets", self.committer.flush)
+        self.background.stop(CLOSE_S)
+        if self._entered:
+            self._quietly("closing the leader's link", self.voter.close)
+            self._quietly("signing off", lambda: self.ports.ledger.close_life(self.life))
+            self._quietly(
+                "leaving the directory",
+                lambda: self.ports.directory.leave(f"{self.life.slot}#{self.life.incarnation}"),
+            )
+        self.ports.guard.close()
+
+    @staticmethod
+    def _quietly(what: str, do: Callable[[], None]) -> None:
+        """Closing goes on whatever fails: the lease, the fence and the sweep finish what this could not."""
+        try:
+            do()
+        except Exception as failure:  # noqa: BLE001 - nothing that is left open here is lost, see above
+            log.warning("%s: %s", what, failure)

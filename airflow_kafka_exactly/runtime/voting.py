@@ -1,0 +1,175 @@
+"""Asks the leader for votes, one batch ahead of the user's function, and rides out elections.
+
+A member whose leader is lost while its vote is out keeps the records in hand, unclaimed and uncommitted, says hello with
+them to the next leader and asks that (seed rules 10 and 13). Without a leader it waits; it never guesses.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from airflow_kafka_exactly.errors import NoLeader, NotLeading, Unavailable
+from airflow_kafka_exactly.ports import Channel, Directory, LeaderLink
+from airflow_kafka_exactly.protocol.record import Batch
+from airflow_kafka_exactly.protocol.segments import ballot_parts, count_votes
+from airflow_kafka_exactly.protocol.votes import Ballot, BallotAnswer, BallotPart, Hello, Notice, Vote
+from airflow_kafka_exactly.runtime.polling import Hand, HeldPart
+from airflow_kafka_exactly.runtime.shared import Shared
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+LOOK_AGAIN_S = 0.2
+SAY_AGAIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class VotedBatch:
+    parts: tuple[HeldPart, ...]
+    answer: BallotAnswer
+
+
+class LeaderFinder:
+    """Keeps one link to whoever leads. One caller at a time."""
+
+    def __init__(self, directory: Directory, channel: Channel, shared: Shared) -> None:
+        self._directory, self._channel = directory, channel
+        self._life, self._cluster_id = shared.life, shared.cluster_id
+        self._link: LeaderLink | None = None
+        self.epoch = 0
+        """Of the leader that the last hello was said to."""
+
+    def link(self, in_hand: tuple[BallotPart, ...]) -> LeaderLink:
+        """A link over which hello was said. `NotLeading` or `Unavailable` when there is no leader to be found now."""
+        if self._link is None or not self._link.alive:
+            self.drop()
+            address = self._directory.leader_address()
+            if address is None:
+                raise NoLeader
+            link = self._channel.link(address, self._life)
+            try:
+                epoch = link.hello(Hello(self._life, self._cluster_id, in_hand))
+            except BaseException:
+                link.close()
+                raise
+            log.info("%s: said hello to the leader at %s, epoch %d", self._life.slot, address, epoch)
+            self._link, self.epoch = link, epoch
+        return self._link
+
+    def drop(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def notices(self) -> Sequence[Notice]:
+        link = self._link
+        return link.notices() if link is not None else ()
+
+
+class Voter:
+    def __init__(self, finder: LeaderFinder, hand: Hand, shared: Shared, leader_timeout_s: float) -> None:
+        self._finder, self._hand, self._of = finder, hand, shared
+        self._leader_timeout_s = leader_timeout_s
+        self._asking = threading.Lock()
+        self._voted: queue.Queue[VotedBatch] = queue.Queue(maxsize=1)
+        self._in_flight = False
+
+    # -- the thread
+
+    def run(self) -> None:
+        while not self._of.background.stopping.is_set():
+            parts = self._next_parts()
+            if parts:
+                self._put(self.ask(parts))
+                self._in_flight = False
+
+    def _next_parts(self) -> tuple[HeldPart, ...]:
+        """Everything pending, once there is a full batch of it or it has waited long enough."""
+        hand, limit = self._hand, self._of.settings.max_batch_records
+        with hand.changed:
+            if not hand.changed.wait_for(hand.has_pending, LOOK_AGAIN_S):
+                return ()
+            hand.changed.wait_for(
+                lambda: (
+                    hand.pending_records() >= limit
+                    or self._of.background.stopping.is_set()
+                    or self._idle_member()
+                ),
+                self._of.settings.max_batch_wait_s,
+            )
+            self._in_flight = True
+            parts = hand.take(limit)
+            self._in_flight = bool(parts)
+            return parts
+
+    def _idle_member(self) -> bool:
+        """Nobody works and the log's end is reached: waiting for more records would only delay these."""
+        return self._voted.empty() and self._hand.at_end()
+
+    def _put(self, voted: VotedBatch) -> None:
+        while not self._of.background.stopping.is_set():
+            try:
+                self._voted.put(voted, timeout=LOOK_AGAIN_S)
+                return
+            except queue.Full:
+                continue
+
+    # -- any thread
+
+    def ask(self, parts: tuple[HeldPart, ...]) -> VotedBatch:
+        """Votes for these records, from whichever leader answers; `NoLeader` after `leader_timeout_s` without any."""
+        ballot = Ballot(
+            self._of.life, ballot_parts(self._of.cluster_id, Batch(tuple(p.batch for p in parts)))
+        )
+        with self._asking:
+            answer = self._from_a_leader(lambda: self._finder.link(ballot.parts).vote(ballot))
+        for vote, n in count_votes(answer.votes).items():
+            self._of.summary.count(
+                {Vote.FRESH: "fresh", Vote.SETTLED: "settled", Vote.DOUBTFUL: "doubtful"}[vote], n
+            )
+        return VotedBatch(parts, answer)
+
+    def epoch(self) -> int:
+        """The epoch of whoever leads now: hello is said anew."""
+        with self._asking:
+            self._finder.drop()
+            self._from_a_leader(lambda: self._finder.link(()))
+            return self._finder.epoch
+
+    def _from_a_leader(self, ask: Callable[[], T]) -> T:
+        since = said = self._of.clock.now()
+        while True:
+            try:
+                return ask()
+            except (NotLeading, Unavailable) as reason:
+                self._finder.drop()
+                now = self._of.clock.now()
+                if now - since > self._leader_timeout_s:
+                    raise NoLeader(
+                        f"none answered for {self._leader_timeout_s:.0f} s; last: {reason}"
+                    ) from reason
+                if now - said > SAY_AGAIN_S or said == since:
+                    log.warning("%s waits for a leader: %s", self._of.life.slot, reason)
+                    said = now
+            self._of.background.pause(LOOK_AGAIN_S)
+
+    # -- the member's own thread
+
+    def next(self, timeout_s: float) -> VotedBatch | None:
+        try:
+            return self._voted.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+    def idle(self) -> bool:
+        return not self._in_flight and self._voted.empty()  # in this order: a put precedes the flag
+
+    def notices(self) -> Sequence[Notice]:
+        return self._finder.notices()
+
+    def close(self) -> None:
+        self._finder.drop()
