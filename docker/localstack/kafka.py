@@ -14,7 +14,7 @@ from localstack.service import Service, ServiceError
 
 _FORMAT_SECONDS = 60.0
 _METADATA_SECONDS = 2.0
-_PROPERTIES = """\
+PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller}
@@ -55,7 +55,7 @@ class Kafka(Service):
 
     def prepare(self) -> None:
         data = self.folder / "data"
-        text = _PROPERTIES.format(host=LOOPBACK, port=self.port, controller=self._controller, data=data)
+        text = PROPERTIES.format(host=LOOPBACK, port=self.port, controller=self._controller, data=data)
         self._properties.write_text(text)  # each time: data of an earlier run may be opened on other ports
         if not data.exists():
             self._format()

@@ -21,7 +21,7 @@ USER = "postgres"
 #: Known to everybody: the server listens on loopback only and holds nothing but test data.
 PASSWORD = "postgres"
 _INITDB_SECONDS = 120.0
-_SETTINGS = {
+SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "max_connections": "300",
@@ -58,7 +58,7 @@ class PostgreSQL(Service):
             self._initdb()
 
     def command(self) -> list[str]:
-        settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
         return [self._program("postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
 
     def run_as(self) -> list[str]:

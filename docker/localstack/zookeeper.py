@@ -9,7 +9,7 @@ from localstack.service import Service
 
 # tickTime 500: sessions from 1 s up (two ticks) are granted, so that tests of lost leaders need not wait.
 # The admin server would need Jetty, which is not among the jars.
-_CONFIGURATION = """\
+CONFIGURATION = """\
 clientPortAddress={host}
 clientPort={port}
 dataDir={data}
@@ -54,7 +54,7 @@ class ZooKeeper(Service):
         data = self.folder / "data"
         data.mkdir(exist_ok=True)
         (data / "myid").write_text(f"{self.number}\n")
-        text = _CONFIGURATION.format(host=LOOPBACK, port=self.port, data=data)
+        text = CONFIGURATION.format(host=LOOPBACK, port=self.port, data=data)
         self._configuration.write_text(text + "".join(f"{server}\n" for server in self.servers))
 
     def command(self) -> list[str]:
