@@ -13,7 +13,7 @@ from typing import TypeVar
 import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
-from localstack import Kafka, PostgreSQL, Service, ZooKeeper
+from localstack import AirflowStack, Kafka, PostgreSQL, Service, ZooKeeper
 from psycopg import sql
 
 _TOPIC_SECONDS = 30.0
@@ -82,6 +82,20 @@ def own_zookeeper(tmp_path: Path) -> Iterator[ZooKeeper]:
 def own_postgres(tmp_path: Path) -> Iterator[PostgreSQL]:
     """A running PostgreSQL that this test may stop, kill or freeze."""
     yield from _own(PostgreSQL(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def airflow_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
+    """Everything, with Airflow's own processes and a coordinator; DAG files go into ``stack.dags``."""
+    state = tmp_path_factory.mktemp("airflow_stack")
+    (state / "dags").mkdir()
+    stack = AirflowStack(state, dags=state / "dags")
+    try:
+        stack.up()
+        yield stack
+    finally:
+        stack.down()
+        stack.postgres.remove()
 
 
 def unique(prefix: str) -> str:

@@ -75,6 +75,7 @@ class AirflowStack(Stack):
         self, state: Path, *, dags: Path, keep: bool = False, say: Callable[[str], None] = print
     ) -> None:
         super().__init__(state, keep=keep, say=say)
+        self.dags = dags
         self.ledger = self.postgres.conninfo(LEDGER)
         self.effects = self.postgres.conninfo(EFFECTS)
         self.airflow = Airflow(
