@@ -1,0 +1,230 @@
+"""What is asked of the cluster beside consuming, and the errors of asking."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import (
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from airflow_kafka_exactly.adapters.kafka import metadata
+from airflow_kafka_exactly.adapters.kafka.config import admin_config
+from airflow_kafka_exactly.adapters.kafka.trouble import Trouble
+from airflow_kafka_exactly.errors import TopicMissing
+from airflow_kafka_exactly.ports import GroupFacts, TopicFacts
+from airflow_kafka_exactly.protocol.record import Partition
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_LOOK_S: Final = 0.2
+"""So often a waiting request looks for news of the brokers: wrong credentials need not wait for the time-out."""
+
+
+class ClusterAdmin:
+    """Implements `ports.KafkaAdmin`. May be used from several threads; connects at the first question."""
+
+    def __init__(self, connection: str, config: Mapping[str, Any], request_timeout_s: float = 10.0) -> None:
+        self._timeout_s = request_timeout_s
+        self._config = admin_config(config, request_timeout_s)
+        self._trouble = Trouble(connection)
+        self._opening = threading.Lock()
+        self._client: AdminClient | None = None
+
+    # -- ports.KafkaAdmin ----------------------------------------------------------------------------------------------
+
+    def cluster_id(self) -> str:
+        return str(self._answer(self._kafka().describe_cluster(request_timeout=self._timeout_s)).cluster_id)
+
+    def topics(self, names: Sequence[str], timeout_s: float | None = None) -> Mapping[str, TopicFacts]:
+        wait_s = timeout_s or self._timeout_s
+        asked = self._kafka().describe_topics(TopicCollection(list(names)), request_timeout=wait_s)
+        found: dict[str, TopicFacts] = {}
+        missing = []
+        for name, future in asked.items():
+            try:
+                facts = self._answer(future, wait_s)
+                found[name] = TopicFacts(name, str(facts.topic_id), len(facts.partitions))
+            except _NoSuchTopic:
+                missing.append(name)
+        if missing:
+            raise TopicMissing(
+                f"Kafka (connection {self._trouble.connection!r}) has no topic {', '.join(map(repr, missing))}: create it, or "
+                "correct the operator's topics"
+            )
+        return found
+
+    def end_offsets(self, topics: Sequence[str]) -> Mapping[Partition, int]:
+        facts = self.topics(topics)
+        partitions = [Partition(t.topic_id, n, t.topic) for t in facts.values() for n in range(t.partitions)]
+        return self.latest(partitions)
+
+    def group(self, group_id: str) -> GroupFacts:
+        asked = self._kafka().describe_consumer_groups([group_id], request_timeout=self._timeout_s)
+        try:
+            group = self._answer(asked[group_id])
+        except _NoSuchGroup:
+            return GroupFacts(True, ())
+        instances = tuple(sorted(member.group_instance_id or "" for member in group.members))
+        return GroupFacts(group.state in {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}, instances)
+
+    def committed(self, group_id: str, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        notes = self._committed(group_id, self._current(partitions))
+        return {
+            partition: offset
+            for partition, (offset, note) in notes.items()
+            if note is None or note.topic_id in {"", partition.topic_id}
+        }
+
+    def alter(self, group_id: str, offsets: Mapping[Partition, int]) -> Mapping[Partition, bool]:
+        current = self._current(offsets)
+        if not current:
+            return dict.fromkeys(offsets, False)
+        notes = self._committed(group_id, current)
+        wanted = [_altered(partition, offsets[partition], notes.get(partition)) for partition in current]
+        asked = self._kafka().alter_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group_id, wanted)], request_timeout=self._timeout_s
+        )
+        try:
+            answer = self._answer(asked[group_id])
+        except (_Refused, _NoSuchGroup) as refusal:
+            log.info("Kafka refused to alter offsets of group %r: %s", group_id, refusal)
+            return dict.fromkeys(offsets, False)
+        accepted = {(tp.topic, tp.partition) for tp in answer.topic_partitions or () if tp.error is None}
+        return {p: p in current and (p.topic, p.number) in accepted for p in offsets}
+
+    # -- for the consumer ----------------------------------------------------------------------------------------------
+
+    def earliest(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """The first offsets that the log still holds."""
+        return self._positions(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    def latest(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """The last stable offsets."""
+        return self._positions(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def _positions(self, partitions: Iterable[Partition], at: Any) -> Mapping[Partition, int]:
+        wanted = {(p.topic, p.number): p for p in partitions}
+        if not wanted:
+            return {}
+        asked = self._kafka().list_offsets(
+            {TopicPartition(topic, number): at for topic, number in wanted},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=self._timeout_s,
+        )
+        return {wanted[tp.topic, tp.partition]: self._answer(future).offset for tp, future in asked.items()}
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    def _kafka(self) -> AdminClient:
+        with self._opening:
+            if self._client is None:
+                self._client = self._trouble.opening(
+                    AdminClient, {**self._config, "error_cb": self._trouble.heard}
+                )
+            return self._client
+
+    def _current(self, partitions: Iterable[Partition]) -> list[Partition]:
+        """Those whose topic is still the one with that id: offsets go by name."""
+        wanted = list(partitions)
+        ids = {}
+        for name in {p.topic for p in wanted}:
+            try:
+                ids[name] = self.topics([name])[name].topic_id
+            except TopicMissing:
+                continue
+        return [p for p in wanted if ids.get(p.topic) == p.topic_id]
+
+    def _committed(
+        self, group_id: str, partitions: Sequence[Partition]
+    ) -> dict[Partition, tuple[int, metadata.Note | None]]:
+        if not partitions:
+            return {}
+        names = {(p.topic, p.number): p for p in partitions}
+        wanted = [ConsumerGroupTopicPartitions(group_id, [TopicPartition(*name) for name in names])]
+        asked = self._kafka().list_consumer_group_offsets(wanted, request_timeout=self._timeout_s)
+        try:
+            answer = self._answer(asked[group_id])
+        except _NoSuchGroup:
+            return {}
+        found = {}
+        for tp in answer.topic_partitions or ():
+            if tp.error is not None:
+                raise self._trouble.unavailable(tp.error)
+            if tp.offset >= 0:
+                found[names[tp.topic, tp.partition]] = (tp.offset, metadata.read(tp.metadata))
+        return found
+
+    def _answer(self, future: Future[Any], timeout_s: float | None = None) -> Any:
+        """Wait for one answer. `Unavailable` or `ConfigurationError` when there is none."""
+        deadline = (
+            time.monotonic() + (timeout_s or self._timeout_s) + 2 * _LOOK_S
+        )  # the client's own time-out comes first
+        while True:
+            try:
+                return future.result(_LOOK_S)
+            except FutureTimeout:
+                self._kafka().poll(0)
+                self._trouble.raise_hopeless()
+                if time.monotonic() > deadline:
+                    raise self._trouble.unavailable(None) from None
+            except KafkaException as failed:
+                self._kafka().poll(0)
+                raise self._named(failed.args[0]) from failed
+
+    def _named(self, error: KafkaError) -> Exception:
+        code = error.code()
+        if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return _NoSuchTopic(error.str())
+        if code == KafkaError.GROUP_ID_NOT_FOUND:
+            return _NoSuchGroup(error.str())
+        if code in _ALTER_REFUSED:
+            return _Refused(error.str())
+        return self._trouble.error(error)
+
+
+class _NoSuchTopic(Exception):
+    """Ends here."""
+
+
+class _NoSuchGroup(Exception):
+    """Ends here."""
+
+
+class _Refused(Exception):
+    """Ends here."""
+
+
+_ALTER_REFUSED: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_MEMBER_ID,  # the group is not empty
+        KafkaError.NON_EMPTY_GROUP,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.GROUP_SUBSCRIBED_TO_TOPIC,
+    }
+)
+
+
+def _altered(
+    partition: Partition, offset: int, known: tuple[int, metadata.Note | None] | None
+) -> TopicPartition:
+    note = known[1] if known else None
+    claim = note.claim if note and note.topic_id in {"", partition.topic_id} else 0
+    return TopicPartition(
+        partition.topic, partition.number, offset, metadata.write(claim, partition.topic_id)
+    )

@@ -1,0 +1,339 @@
+"""One static member of a consumer group: `ports.GroupConsumer` on librdkafka.
+
+A position moves only by what a poll hands over (`Owned.next`), so that ranges leave no hole: whatever is thrown away is fetched
+again from there. Callbacks of a rebalance run inside `consume`; what they raise is kept and comes out of `poll`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
+from airflow_kafka_exactly.adapters.kafka.admin import ClusterAdmin
+from airflow_kafka_exactly.adapters.kafka.commits import Commits
+from airflow_kafka_exactly.adapters.kafka.config import check, consumer_config
+from airflow_kafka_exactly.adapters.kafka.openings import Openings
+from airflow_kafka_exactly.adapters.kafka.ownership import Ownership
+from airflow_kafka_exactly.adapters.kafka.records import Collected, Key, collect
+from airflow_kafka_exactly.adapters.kafka.topics import TopicWatch
+from airflow_kafka_exactly.adapters.kafka.trouble import (
+    Trouble,
+    is_corrupt,
+    is_fatal_event,
+    is_odd_topic,
+    is_out_of_range,
+)
+from airflow_kafka_exactly.errors import Unavailable
+from airflow_kafka_exactly.ports import Polled, RebalanceListener
+from airflow_kafka_exactly.protocol.claims import CommitCode
+from airflow_kafka_exactly.protocol.record import Partition
+from airflow_kafka_exactly.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+_FILL_S: Final = 0.01
+"""With the first record in hand, the rest of a fetch is waited for so long."""
+_CLOSE_S: Final = 4.0
+_SEEK_TRIES: Final = 100
+_SEEK_PAUSE_S: Final = 0.02
+_STUCK_S: Final = 1.0
+
+
+class KafkaConsumers:
+    """Implements `ports.Consumers` for one consumer group."""
+
+    def __init__(self, settings: KafkaSettings, admin: ClusterAdmin | None = None) -> None:
+        check(settings)
+        self._settings = settings
+        self.admin = admin or ClusterAdmin(settings.connection, settings.config, settings.request_timeout_s)
+
+    def open(self, slot: str, listener: RebalanceListener) -> KafkaGroupConsumer:
+        """Join as `slot`. Raises within `request_timeout_s`: `ConfigurationError`, `TopicMissing`, `Unavailable`."""
+        check(self._settings, slot)
+        return KafkaGroupConsumer(self._settings, slot, listener, self.admin)
+
+
+class KafkaGroupConsumer:
+    """Implements `ports.GroupConsumer`."""
+
+    def __init__(
+        self, settings: KafkaSettings, slot: str, listener: RebalanceListener, admin: ClusterAdmin
+    ) -> None:
+        self._listener, self._admin = listener, admin
+        config = consumer_config(settings, slot)
+        self._trouble = Trouble(settings.connection, config.pop("error_cb", None))
+        self._topics = TopicWatch(admin, settings.topics)
+        self._openings = Openings(settings, admin, self._topics, self._trouble)
+        self._ownership = Ownership()
+        self._kept: list[BaseException] = []
+        self._held: list[Message] = []
+        self._unopened: set[Key] = set()
+        """Assigned by Kafka, not (or not yet again) opened by the listener: paused, and tried at each poll."""
+        self._renewed: set[Key] = set()
+        self._stuck: dict[Key, float] = {}
+        """Positions that the log does not hold, and when to look again."""
+        self._just_assigned: set[Key] = set()
+        self._paused = self._closing = False
+        config |= {"error_cb": self._trouble.heard, "logger": log}
+        self._consumer: Consumer = self._trouble.opening(Consumer, config)
+        self._commits = Commits(self._consumer, self._ownership, self._topics)
+        self._consumer.subscribe(
+            list(settings.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    # -- ports.GroupConsumer -------------------------------------------------------------------------------------------
+
+    def poll(self, max_records: int, timeout_s: float) -> Polled:
+        """Waits up to `timeout_s` for the first record or event, then takes what is there, up to `max_records`.
+
+        Whatever it raises, nothing is skipped by polling again: `Fenced` and `ConfigurationError` will come again,
+        `Unavailable` passes, and so does what the listener raised.
+        """
+        self._raise_kept()
+        self._reopen()
+        self._free_stuck()
+        self._held += self._take(max_records - len(self._held), 0.0 if self._held else timeout_s)
+        self._raise_kept()
+        self._topics.look(busy=bool(self._held))
+        self._renew_topics()
+        found, self._held = collect(self._held), []
+        if found.troubles:
+            self._events(found)
+        return self._hand_over(found)
+
+    def pause(self) -> None:
+        self._paused = True
+        self._consumer.pause(_named(self._ownership))
+
+    def resume(self) -> None:
+        self._paused = False
+        self._consumer.resume(_named(self._ownership))
+
+    def assignment(self) -> frozenset[Partition]:
+        return self._ownership.partitions()
+
+    def commit(
+        self, offsets: Mapping[Partition, tuple[int, int]]
+    ) -> Mapping[Partition, tuple[CommitCode, str]]:
+        return self._commits.commit(offsets)
+
+    def close(self) -> None:
+        """Takes at most about 4 s; a close that hangs goes on in a thread of its own. A static member leaves nothing behind
+        at the broker but its place."""
+        if self._closing:
+            return
+        self._closing = self._commits.closed = True
+        closing = threading.Thread(target=self._close, name="kafka-exactly-close", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_S)
+        if closing.is_alive():
+            log.warning(
+                "closing a Kafka consumer takes longer than %s s; it goes on in the background", _CLOSE_S
+            )
+
+    def _close(self) -> None:
+        with self._ownership.lock:  # an offset commit that is out would use a handle that is gone
+            try:
+                self._consumer.close()
+            except (KafkaException, RuntimeError) as failed:
+                log.warning("closing a Kafka consumer: %s", failed)
+
+    # -- what a poll brings --------------------------------------------------------------------------------------------
+
+    def _take(self, room: int, timeout_s: float) -> list[Message]:
+        """A first message alone: callbacks of a rebalance come before it, never between it and others."""
+        if room <= 0:
+            return []
+        try:
+            messages = self._consumer.consume(1, timeout_s)
+            if not messages or room == 1:
+                return messages
+            self._just_assigned.clear()
+            more = self._consumer.consume(room - 1, _FILL_S)
+        except KafkaException as failed:
+            if is_fatal_event(failed.args[0]):
+                raise self._trouble.error(failed.args[0]) from failed
+            log.warning("polling Kafka: %s", failed)
+            return []
+        return messages + (self._without_mixed(more) if self._just_assigned else more)
+
+    def _without_mixed(self, messages: list[Message]) -> list[Message]:
+        """Messages from before and after an assignment of the same partition cannot be told apart: fetch them again."""
+        keys = self._just_assigned & {_key(m) for m in messages}
+        for key in keys:
+            self._seek(key, self._ownership[key].next)
+        return [m for m in messages if _key(m) not in keys]
+
+    def _hand_over(self, found: Collected) -> Polled:
+        batches, at_end = [], set()
+        for key, piece in found.pieces.items():
+            owned = self._ownership.get(key)
+            if owned is None:
+                continue
+            if (batch := owned.take(piece)) is not None:
+                batches.append(batch)
+            if piece.at_end:
+                at_end.add(owned.partition)
+        if found.pieces:
+            self._trouble.all_well()
+        return Polled(tuple(batches), frozenset(at_end))
+
+    def _events(self, found: Collected) -> None:
+        """Most pass by themselves. One that ends this consumer is raised; nothing was handed over then."""
+        for message in found.troubles:
+            error, key = message.error(), _key(message)
+            assert error is not None
+            if is_out_of_range(error) and self._ownership.get(key) is not None:
+                self._stuck[key] = 0.0
+            elif is_fatal_event(error):
+                raise self._trouble.error(error)
+            elif is_corrupt(error) and (owned := self._ownership.get(key)) is not None:
+                found.pieces.pop(key, None)
+                self._seek(key, owned.next)
+                self._kept.append(self._trouble.unavailable(error))
+            else:
+                if is_odd_topic(error):
+                    self._topics.hurry()
+                log.warning("Kafka (connection %r), %s: %s", self._trouble.connection, key, error.str())
+
+    def _free_stuck(self) -> None:
+        """The log does not hold the position any more. What retention deleted is a gap, and said so; a log that ends before
+        the position has lost records that we had read, which a person must look at."""
+        for key, not_before in list(self._stuck.items()):
+            owned = self._ownership.get(key)
+            if owned is None:
+                del self._stuck[key]
+            elif time.monotonic() >= not_before:
+                self._stuck[key] = time.monotonic() + _STUCK_S
+                low = self._admin.earliest([owned.partition])[owned.partition]
+                high = self._admin.latest([owned.partition])[owned.partition]
+                if owned.next > high:
+                    raise Unavailable(
+                        "Kafka",
+                        f"connection {self._trouble.connection!r}",
+                        f"{owned.partition} ends at offset {high}, before {owned.next} that this group had reached: the broker "
+                        "has lost records (an unclean leader election?)",
+                    )
+                if owned.next < low:
+                    log.error(
+                        "%s: offsets [%d, %d) were deleted before they were read",
+                        owned.partition,
+                        owned.next,
+                        low,
+                    )
+                self._seek(key, max(low, owned.next))
+                del self._stuck[key]
+
+    def _seek(self, key: Key, offset: int) -> None:
+        for _ in range(_SEEK_TRIES):
+            try:
+                self._consumer.seek(TopicPartition(*key, offset))
+            except KafkaException as failed:  # a partition that has just been assigned cannot be moved yet
+                refusal = failed
+                time.sleep(_SEEK_PAUSE_S)
+            else:
+                return
+        raise self._trouble.unavailable(refusal.args[0])
+
+    # -- rebalances (called inside `consume`) --------------------------------------------------------------------------
+
+    def _on_assign(self, _consumer: Consumer, assigned: Sequence[TopicPartition]) -> None:
+        keys = [(tp.topic, tp.partition) for tp in assigned]
+        self._just_assigned.update(keys)
+        try:
+            self._open(keys)
+        except BaseException as error:  # noqa: BLE001 -- comes out of poll
+            self._kept.append(error)
+            self._unopened.update(keys)
+        self._consumer.incremental_assign([TopicPartition(*key, self._start(key)) for key in keys])
+        waiting = [key for key in keys if self._paused or key in self._unopened]
+        if waiting:
+            self._consumer.pause(_named(waiting))
+
+    def _on_revoke(self, _consumer: Consumer, revoked: Sequence[TopicPartition]) -> None:
+        if self._closing:
+            return  # our own close: the broker revokes nothing
+        keys = [(tp.topic, tp.partition) for tp in revoked]
+        try:
+            if partitions := self._ownership.of(keys):
+                self._listener.revoked(partitions)
+        except BaseException as error:  # noqa: BLE001 -- comes out of poll
+            self._kept.append(error)
+        self._forget(keys)
+        self._consumer.incremental_unassign(list(revoked))
+
+    def _on_lost(self, _consumer: Consumer, lost: Sequence[TopicPartition]) -> None:
+        if self._closing:
+            return
+        keys = [(tp.topic, tp.partition) for tp in lost]
+        partitions = self._ownership.of(keys)
+        self._forget(keys)  # first: no offset of them leaves any more (case 29)
+        try:
+            if partitions:
+                self._listener.lost(partitions)
+        except BaseException as error:  # noqa: BLE001 -- comes out of poll
+            self._kept.append(error)
+        self._consumer.incremental_unassign(list(lost))
+
+    def _open(self, keys: Sequence[Key]) -> None:
+        openings = self._openings.look(self._consumer, keys, self._renewed) if keys else []
+        if openings:
+            starts = self._listener.assigned(openings)
+            self._ownership.add({o.partition: starts[o.partition] for o in openings})
+        self._renewed.difference_update(keys)
+
+    def _start(self, key: Key) -> int:
+        owned = self._ownership.get(key)
+        return OFFSET_BEGINNING if owned is None else owned.next
+
+    def _forget(self, keys: Sequence[Key]) -> None:
+        self._ownership.remove(keys)
+        self._unopened.difference_update(keys)
+        gone = set(keys)
+        self._held = [m for m in self._held if _key(m) not in gone]
+
+    def _reopen(self) -> None:
+        """Partitions whose opening failed: the ledger or Kafka may answer now."""
+        if not self._unopened:
+            return
+        keys = sorted(self._unopened)
+        self._open(keys)
+        self._unopened.clear()
+        opened = [key for key in keys if self._ownership.get(key) is not None]
+        for key in opened:
+            self._seek(key, self._ownership[key].next)
+        if not self._paused:
+            self._consumer.resume(_named(opened))
+
+    def _renew_topics(self) -> None:
+        """A topic was deleted and made again: the old partitions are lost, the new ones begin at their beginning (H11)."""
+        keys = [
+            k for k in self._ownership if self._ownership[k].partition.topic_id != self._topics.topic_id(k[0])
+        ]
+        if not keys:
+            return
+        partitions = self._ownership.of(keys)
+        log.warning("deleted and made again under the same name: %s", ", ".join(map(str, partitions)))
+        self._consumer.pause(_named(keys))
+        self._forget(keys)
+        self._unopened.update(keys)
+        self._renewed.update(keys)
+        self._listener.lost(partitions)
+        self._reopen()
+
+    def _raise_kept(self) -> None:
+        if self._kept:
+            raise self._kept.pop(0)
+
+
+def _key(message: Message) -> Key:
+    return (message.topic() or "", message.partition() or 0)
+
+
+def _named(keys: Iterable[Key]) -> list[TopicPartition]:
+    return [TopicPartition(*key) for key in keys]
