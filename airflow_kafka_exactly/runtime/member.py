@@ -34,7 +34,7 @@ class Member:
         self._epoch = 0
         self._redo_at = self._ends_looked_at = self._clock.now()
         self._idle_since: float | None = None
-        self._ran_records = 0
+        self.ran_records = 0
         self._runner = Runner(
             membership.shared, function, membership.lease, membership.ports.guard, self._frontier_moved
         )
@@ -118,7 +118,7 @@ class Member:
     def _run(self, claim: Claim, part: HeldPart) -> None:
         hand, partition = self._in.poller.hand, claim.partition
         records = part.batch.between(claim.range.start, claim.range.stop)
-        self._ran_records += len(records)
+        self.ran_records += len(records)
         self._runner.run(Work(claim, records, lambda: hand.ours(partition, part.tenure)))
 
     def _frontier_moved(self, frontiers: dict[Partition, int], claim: Claim) -> None:
@@ -163,13 +163,13 @@ class Member:
 
     def _redo(self, redo: Redo) -> None:
         stopping: Callable[[], bool] = self._in.background.stopping.is_set
-        self._ran_records += len(redo.records)
+        self.ran_records += len(redo.records)
         self._runner.run(Work(redo.claim, redo.records, lambda: not stopping()))
 
     # -- the end
 
     def _enough(self) -> bool:
-        return self._until.max_records is not None and self._ran_records >= self._until.max_records
+        return self._until.max_records is not None and self.ran_records >= self._until.max_records
 
     def _ending(self) -> Ending | None:
         if not (self._in.poller.hand.caught_up() and self._in.voter.idle()):
