@@ -51,11 +51,13 @@ class Reservations:
     def holds_for_others(self, slot: str, partition: Partition, offsets: Offsets) -> Mask:
         """Shape (n,): which offsets are reserved for another slot."""
         holders = self._holders(partition, offsets)
-        return (holders != NOBODY) & (holders != self._numbers.get(slot, NOBODY))
+        others: Mask = (holders != NOBODY) & (holders != self._numbers.get(slot, NOBODY))
+        return others
 
     def holds(self, partition: Partition, offsets: Offsets) -> Mask:
         """Shape (n,): which offsets are reserved, for whomever."""
-        return self._holders(partition, offsets) != NOBODY
+        held: Mask = self._holders(partition, offsets) != NOBODY
+        return held
 
     def free(self, slot: str, partitions: Iterable[Partition] | None = None) -> None:
         """The slot dropped the partitions, or (None) is fenced or closed."""
