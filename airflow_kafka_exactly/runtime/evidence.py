@@ -1,0 +1,161 @@
+"""The evidence check: what facts decide is written, the user's check is asked, people's rulings are written (section 6).
+
+Plain functions over the ledger, called by the evidence-check DAG's tasks. Each may be run again, late, or twice at once: every
+write names the doubt's version, and one that changed nothing is reported as a no-op, not tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+from airflow_kafka_exactly.ports import EvidenceLedger
+from airflow_kafka_exactly.protocol.claims import CheckReference, DoubtFacts
+from airflow_kafka_exactly.protocol.evidence import (
+    Answer,
+    AskCheck,
+    AskPerson,
+    Decided,
+    Over,
+    Ruling,
+    Wait,
+    decision,
+    rule,
+    weigh,
+)
+from airflow_kafka_exactly.protocol.record import FencingToken, RawRecord, Record, seen_by_user
+
+log = logging.getLogger(__name__)
+
+Resolve = Callable[[CheckReference], Callable[..., Any]]
+"""Finds the user's check; raises when there is none."""
+
+FACTS_AT_ONCE = 200
+ERROR_CHARACTERS = 300
+
+
+@dataclass(slots=True)
+class Examined:
+    """How each doubt that was looked at stands now. Ids are the ledger's."""
+
+    decided: list[int] = field(default_factory=list)
+    no_op: list[int] = field(default_factory=list)
+    """Settled by somebody else, or changed since it was judged."""
+    waiting: dict[int, Wait] = field(default_factory=dict)
+    to_check: list[DoubtFacts] = field(default_factory=list)
+    to_ask: list[DoubtFacts] = field(default_factory=list)
+    evidence: dict[int, dict[str, object]] = field(default_factory=dict)
+    """What the check said, of those that a person must decide."""
+
+    def wait_s(self, default: float) -> float:
+        """Until the first of the waiting doubts may be judged; `default` where no clock says so."""
+        return min((default if w.for_s is None else w.for_s for w in self.waiting.values()), default=default)
+
+
+def examine(ledger: EvidenceLedger, doubt_ids: Iterable[int], resolve: Resolve | None = None) -> Examined:
+    """Judge doubts and write what is decided. With `resolve`, the checks that are called for are asked as well."""
+    examined, ids = Examined(), list(dict.fromkeys(doubt_ids))
+    for at in range(0, len(ids), FACTS_AT_ONCE):
+        chunk = ids[at : at + FACTS_AT_ONCE]
+        found = {facts.doubt_id: facts for facts in ledger.facts_of(chunk)}
+        examined.no_op.extend(doubt_id for doubt_id in chunk if doubt_id not in found)
+        for facts in found.values():
+            _examine(ledger, facts, resolve, examined)
+    return examined
+
+
+def _examine(ledger: EvidenceLedger, facts: DoubtFacts, resolve: Resolve | None, into: Examined) -> None:
+    judgement, said = weigh(facts), dict[str, object]()
+    if isinstance(judgement, AskCheck) and resolve is not None:
+        # Asked after the facts were read and found ripe; the version binds the answer to them (S7).
+        answer, said = ask(ledger, facts, resolve)
+        judgement = weigh(facts, answer)
+    match judgement:
+        case Over():
+            into.no_op.append(facts.doubt_id)
+        case Wait():
+            into.waiting[facts.doubt_id] = judgement
+        case AskCheck():
+            into.to_check.append(facts)
+        case AskPerson():
+            into.to_ask.append(facts)
+            into.evidence[facts.doubt_id] = {"why": judgement.why, **said}
+        case Decided():
+            _decide(ledger, facts, judgement, said, into)
+        case _:
+            assert_never(judgement)
+
+
+def _decide(
+    ledger: EvidenceLedger, facts: DoubtFacts, decided: Decided, said: dict[str, object], into: Examined
+) -> None:
+    done = ledger.decide(decision(facts, decided, said))
+    (into.decided if done else into.no_op).append(facts.doubt_id)
+    outcome = decided.verdict.value if done else "a no-op: somebody else was first, or it changed"
+    log.info("doubt %d, %s %s: %s (%s)", facts.doubt_id, facts.partition, facts.range, outcome, decided.why)
+
+
+# -- the user's check --------------------------------------------------------------------------------------------------
+
+
+def ask(ledger: EvidenceLedger, facts: DoubtFacts, resolve: Resolve) -> tuple[Answer, dict[str, object]]:
+    """Ask the user's check about a doubt's records. A check that raises, or cannot be found, cannot tell; its error is
+    evidence for the person."""
+    records = [_record(facts, raw) for raw in ledger.payload(facts.doubt_id)]
+    if not records:
+        return Answer.CANNOT_TELL, {"answer": "not asked: no record is stored"}
+    try:
+        answer = _ask(resolve(facts.check), facts.check, records)
+    except Exception as error:
+        log.warning(
+            "the check raised for doubt %d, %s %s",
+            facts.doubt_id,
+            facts.partition,
+            facts.range,
+            exc_info=True,
+        )
+        said = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS]
+        return Answer.CANNOT_TELL, {"answer": "the check raised", "error": said}
+    return answer, {"answer": answer.name.lower()}
+
+
+def _ask(check: Callable[..., Any], how: CheckReference, records: Sequence[Record]) -> Answer:
+    if how.batch:
+        return Answer.of(check(list(records), *how.args, **how.kwargs))
+    answers = {Answer.of(check(record, *how.args, **how.kwargs)) for record in records}
+    return answers.pop() if len(answers) == 1 else Answer.CANNOT_TELL
+
+
+def _record(facts: DoubtFacts, raw: RawRecord) -> Record:
+    token = FencingToken(facts.claim_id or 0, facts.incarnation or 0)
+    return seen_by_user(raw, facts.partition, facts.cluster_id, token)
+
+
+# -- people ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruled:
+    """A person's answer about one doubt, as it was when they were asked."""
+
+    doubt_id: int
+    version: int
+    ruling: Ruling
+    person: str
+    note: str = ""
+
+
+def settle(ledger: EvidenceLedger, rulings: Sequence[Ruled]) -> Examined:
+    """Write people's rulings. One about a doubt that has changed since (a double click, a late answer) is a no-op."""
+    examined = Examined()
+    found = {facts.doubt_id: facts for facts in ledger.facts_of([r.doubt_id for r in rulings])}
+    for ruled in rulings:
+        facts = found.get(ruled.doubt_id)
+        if facts is None or facts.version != ruled.version or isinstance(weigh(facts), Over):
+            examined.no_op.append(ruled.doubt_id)
+            continue
+        said: dict[str, object] = {"person": ruled.person, **({"note": ruled.note} if ruled.note else {})}
+        _decide(ledger, facts, rule(ruled.ruling, ruled.person), said, examined)
+    return examined
