@@ -18,8 +18,8 @@ from airflow_kafka_exactly.protocol.claims import (
     DoubtFacts,
     Life,
     Mark,
-    OpenLife,
     Opening,
+    OpenLife,
     OrphanCommit,
     OrphanState,
     Redo,
@@ -443,6 +443,10 @@ class ChannelServer(Protocol):
         standby that does not answer in time leaves the set, its stream is closed and it must follow anew."""
         ...
 
+    def dismiss(self) -> None:
+        """End every member's and standby's stream, because this contender stood down: they look for the leader again."""
+        ...
+
     def stop(self) -> None: ...
 
 
@@ -456,7 +460,8 @@ class Channel(Protocol):
 
     def link(self, address: str, life: Life) -> LeaderLink: ...
     def follow(self, address: str, standby: str, handler: StandbyHandler, stop: Callable[[], bool]) -> None:
-        """Follow a leader until the stream breaks (returns) or `stop()` says so. `NotLeading` when it does not lead."""
+        """Follow a leader until the stream breaks (returns) or `stop()` says so. `NotLeading` when it does not lead,
+        `Unavailable` when the stream breaks before the snapshots are loaded."""
         ...
 
     def collect(self, address: str) -> Sequence[FilterSnapshot]:
