@@ -5,6 +5,7 @@
     ├── Unavailable          a service did not answer; try again
     ├── StaleEpoch           the vote is of an old leader; ask again
     ├── Fenced               this life or claim is over; stop for good
+    ├── AlreadyApplied       the effect is there already; go on
     ├── PeerRefused          drop the peer
     └── Undecidable          ask a person
 
@@ -105,6 +106,10 @@ class StaleEpoch(KafkaExactlyError):
 
 class Fenced(KafkaExactlyError):
     """This life is over: superseded, fenced, or its claim is no longer open (S4). Never reopen in this process."""
+
+
+class AlreadyApplied(KafkaExactlyError):
+    """The effect's own transaction had committed, and only its answer was lost: go on after the record (S1)."""
 
 
 # -- drop the peer -----------------------------------------------------------------------------------------------------
