@@ -1,0 +1,46 @@
+create or replace function kafka_exactly.decide(
+  p_doubt bigint, p_version integer, p_verdict text, p_by text, p_evidence jsonb, p_dead_letter boolean) returns boolean
+language plpgsql set search_path = kafka_exactly as $$
+-- A verdict or a ruling. A no-op unless the doubt is what was judged: every change of its kind, life or state changes its
+-- version (two evidence runs at once, a double click, a late person).
+declare
+  d doubt;
+  place bigint;
+  held boolean;
+begin
+  select partition_id into place from doubt where doubt_id = p_doubt;
+  perform lock_partitions(array[place]);
+  perform note_settled(place);
+  select * into d from doubt where doubt_id = p_doubt and version = p_version and state = 'open' for update;
+  if d.doubt_id is null then
+    return false;
+  end if;
+  if p_verdict = 'unknown' and not p_dead_letter then
+    update doubt set verdict = p_verdict, evidence = p_evidence, decided_by = p_by, version = version + 1 where doubt_id = p_doubt;
+    perform note('doubt', p_doubt, 'unknown', p_by, p_evidence);
+    return true;
+  end if;
+  -- A claim over it may still have its effect: only its own life, or its fence, ends that (H30).
+  select exists (select from claim c where c.partition_id = place and c.state = 'open'
+                    and c.range_start <= d.last_record and c.range_stop > d.first_record and c.applied <= d.last_record) into held;
+  if held or (d.settled and (p_verdict <> 'applied' or p_dead_letter)) or (p_dead_letter and not d.durable) then
+    return false;
+  end if;
+  if p_dead_letter then
+    insert into dead_letter (partition_id, record_offset, key, value, header_names, header_values, timestamp_ms, reason,
+                             attempts, doubt_id, buried_by)
+    select place, record_offset, key, value, header_names, header_values, timestamp_ms, d.reason, 1, p_doubt, p_by
+      from doubt_record where doubt_id = p_doubt
+    on conflict do nothing;
+  end if;
+  update doubt
+     set verdict = p_verdict, evidence = p_evidence, decided_by = p_by, version = version + 1,
+         state = case when p_verdict = 'applied' or p_dead_letter then 'closed' else 'released' end,
+         outcome = case when p_dead_letter then 'dead_letter' when p_verdict = 'applied' then 'discarded' end,
+         closed_at = case when p_verdict = 'applied' or p_dead_letter then clock_timestamp() end
+   where doubt_id = p_doubt;
+  perform note('doubt', p_doubt, case when p_dead_letter then 'dead letter' when p_verdict = 'applied' then 'discarded'
+                                      else 'released' end, p_by, p_evidence);
+  perform fold(place);
+  return true;
+end $$;

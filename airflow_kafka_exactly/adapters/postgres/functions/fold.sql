@@ -1,0 +1,48 @@
+-- Moves the frontier over what is settled or durably doubted. The caller holds the partition's row lock.
+
+create or replace function kafka_exactly.fold(p_partition bigint) returns bigint
+language plpgsql set search_path = kafka_exactly as $$
+declare
+  old_frontier bigint;
+  pos bigint;
+  step bigint;
+  d doubt;
+  c claim;
+begin
+  select frontier into old_frontier from partition where partition_id = p_partition;
+  pos := old_frontier;
+  perform note_settled(p_partition);
+  loop
+    step := null;
+    -- Ranges of one table never overlap, so the last one that starts at or below `pos` is the only one that can hold it.
+    select * into c from claim where partition_id = p_partition and range_start <= pos order by range_start desc limit 1;
+    if c.claim_id is not null and c.range_stop > pos then
+      step := case when c.state = 'settled' then c.range_stop when c.applied > pos then c.applied end;
+    end if;
+    if step is null then
+      select * into d from doubt where partition_id = p_partition and range_start <= pos order by range_start desc limit 1;
+      if d.doubt_id is not null and d.range_stop > pos and (d.state = 'closed' or d.durable) then  -- S2
+        step := d.range_stop;
+      end if;
+    end if;
+    exit when step is null;
+    pos := step;
+  end loop;
+  if pos > old_frontier then
+    update partition set frontier = pos where partition_id = p_partition;
+  end if;
+  delete from claim where partition_id = p_partition and state = 'settled' and range_stop <= pos;
+  return pos;
+end $$;
+
+create or replace function kafka_exactly.note_settled(p_partition bigint) returns void
+language plpgsql set search_path = kafka_exactly as $$
+begin
+  -- A doubt about a part of a claim outlives the claim's row: what its applied mark said must be kept old_frontier that is folded.
+  update doubt d
+     set settled = true, version = version + 1, announced_at = null, quiet_until = null
+    from claim c
+   where d.partition_id = p_partition and d.state = 'open' and d.kind in ('vote', 'collision') and not d.settled
+     and c.partition_id = p_partition and c.doubt_id is null and c.range_start <= d.first_record
+     and d.last_record < case when c.state = 'settled' then c.range_stop else c.applied end;
+end $$;

@@ -1,0 +1,31 @@
+"""One ledger for one process: the four ports over one pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from airflow_kafka_exactly.adapters.postgres.member import PostgresMemberLedger
+from airflow_kafka_exactly.adapters.postgres.pool import Database
+from airflow_kafka_exactly.adapters.postgres.schema import check_schema
+from airflow_kafka_exactly.settings import LedgerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Ledgers:
+    """The ledger, by the place that uses it."""
+
+    member: PostgresMemberLedger
+    close: Callable[[], None]
+
+
+def open_ledger(settings: LedgerSettings) -> Ledgers:
+    """Open the ledger in the process that uses it (never before a fork). Raises `SchemaMissing`, `SchemaTooOld`,
+    `SchemaTooNew`, `ConfigurationError` (login, host, database) or `Unavailable`."""
+    database = Database(settings)
+    try:
+        check_schema(database)
+    except BaseException:
+        database.close()
+        raise
+    return Ledgers(PostgresMemberLedger(database), database.close)

@@ -1,0 +1,316 @@
+"""The ledger as a member uses it, on PostgreSQL (S3 to S5). The rules are in `functions/*.sql`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from airflow_kafka_exactly.adapters.postgres.effect import EffectCursor, effect_transaction
+from airflow_kafka_exactly.adapters.postgres.pool import Connection, Database
+from airflow_kafka_exactly.adapters.postgres.rows import of_check, of_life, of_offsets, of_record, to_record
+from airflow_kafka_exactly.adapters.postgres.statements import statements
+from airflow_kafka_exactly.errors import Fenced, Unavailable
+from airflow_kafka_exactly.protocol.claims import (
+    Claim,
+    ClaimPart,
+    ClaimRequest,
+    ClaimResult,
+    Life,
+    Mark,
+    OpenLife,
+    Opening,
+    Redo,
+)
+from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, RawRecord, payload_bytes
+
+CHUNK_BYTES = 4 * 1024 * 1024
+CHUNK_RECORDS = 500
+"""A doubts' payload is stored in transactions of at most so much: a storm of them holds no partition's lock for long (H27)."""
+
+
+class PostgresMemberLedger:
+    """`ports.MemberLedger`."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._sql = statements("member", database.settings.schema)
+        self._redo_attempts: dict[Life, str] = {}
+
+    # -- lives ---------------------------------------------------------------------------------------------------------
+
+    def open_life(self, request: OpenLife) -> Life:
+        row = self._db.row(
+            self._sql["open_life"],
+            {
+                "group": request.group_id,
+                "cluster": request.cluster_id,
+                "slot": request.slot,
+                "owner": request.owner,
+                "kind": request.kind.value,
+                "process": request.process,
+                "lease_s": request.lease_s,
+                "check": of_check(request.check),
+            },
+        )
+        return Life(group_id=request.group_id, slot=request.slot, incarnation=row[0])
+
+    def renew(self, life: Life, lease_s: float) -> None:
+        if not self._db.execute(self._sql["renew"], {**of_life(life), "lease_s": lease_s}):
+            raise Fenced(f"life {life.incarnation} of slot {life.slot} is over or superseded")
+
+    def close_life(self, life: Life) -> None:
+        self._db.rows(self._sql["close_life"], of_life(life))
+        self._redo_attempts.pop(life, None)
+
+    def current_incarnation(self, group_id: str, slot: str) -> int:
+        return int(self._db.row(self._sql["current_incarnation"], {"group": group_id, "slot": slot})[0])
+
+    def open_partitions(
+        self, life: Life, cluster_id: str, openings: Sequence[Opening]
+    ) -> Mapping[Partition, int]:
+        asked = [
+            {
+                "topic_id": o.partition.topic_id,
+                "number": o.partition.number,
+                "topic": o.partition.topic,
+                "start": o.start,
+                "committed": o.committed,
+                "claim_seen": o.claim_seen,
+            }
+            for o in openings
+        ]
+        rows = self._db.rows(
+            self._sql["open_partitions"], {**of_life(life), "cluster": cluster_id, "openings": Jsonb(asked)}
+        )
+        return {Partition(topic_id, number, topic): start for topic_id, number, topic, start in rows}
+
+    # -- claims --------------------------------------------------------------------------------------------------------
+
+    def claim(self, request: ClaimRequest) -> ClaimResult:
+        rows = self._db.rows(
+            self._sql["claim"],
+            {
+                **of_life(request.life),
+                "epoch": request.epoch,
+                "attempt": request.attempt,
+                "unit": request.unit,
+                "parts": Jsonb([_asked(part) for part in request.parts]),
+            },
+        )
+        granted: list[Claim] = []
+        settled: dict[Partition, list[OffsetRange]] = {}
+        doubted: dict[Partition, list[OffsetRange]] = {}
+        frontiers: dict[Partition, int] = {}
+        new, bare = 0, set[int]()
+        for index, what, start, stop, number in rows:
+            partition = request.parts[index].partition
+            match what:
+                case "granted":
+                    span = OffsetRange(start, stop)
+                    granted.append(Claim(number, request.life, partition, span, start, start, request.unit))
+                case "settled":
+                    settled.setdefault(partition, []).append(OffsetRange(start, stop))
+                case "doubted":
+                    doubted.setdefault(partition, []).append(OffsetRange(start, stop))
+                    bare |= {index} if number else set()
+                case "new":
+                    new += number
+                case "frontier":
+                    frontiers[partition] = start
+        for index in sorted(bare):
+            part = request.parts[index]
+            frontiers[part.partition] = self._store_payload(request.life, part, doubted[part.partition])
+        return ClaimResult(tuple(granted), _frozen(settled), _frozen(doubted), frontiers, new)
+
+    def _store_payload(self, life: Life, part: ClaimPart, doubted: Sequence[OffsetRange]) -> int:
+        """Make the doubts of a batch durable (S2), chunk by chunk in offset order; returns the frontier after the last."""
+        frontier = -1
+        for span in doubted:
+            for start, stop, records in _chunks(part.batch.between(span.start, span.stop), span):
+                frontier = self._db.run(
+                    lambda c, a=start, b=stop, r=records: self._store_chunk(c, life, part.partition, (a, b, r))  # type: ignore[misc]
+                )
+        return frontier
+
+    def _store_chunk(
+        self, connection: Connection, life: Life, partition: Partition, chunk: tuple[int, int, Sequence[RawRecord]]
+    ) -> int:
+        start, stop, records = chunk
+        with connection.transaction(), connection.cursor() as cursor:
+            place = cursor.execute(
+                self._sql["lock_partition"].encode(),
+                {**of_life(life), "topic_id": partition.topic_id, "number": partition.number},
+            ).fetchone()
+            assert place is not None, "S5: a partition is opened before it is claimed from"
+            if records:
+                cursor.executemany(
+                    self._sql["store_record"].encode(), [{**of_record(r), "partition": place[0]} for r in records]
+                )
+            found = cursor.execute(
+                self._sql["payload_stored"].encode(), {"partition": place[0], "start": start, "stop": stop}
+            ).fetchone()
+            assert found is not None
+            return int(found[0])
+
+    def mark(self, life: Life, marks: Sequence[Mark]) -> Mapping[Partition, int]:
+        if not marks:
+            return {}
+        rows = self._db.rows(
+            self._sql["mark"],
+            {
+                **of_life(life),
+                "claims": [m.claim_id for m in marks],
+                "started": [m.started for m in marks],
+                "applied": [m.applied for m in marks],
+            },
+        )
+        if any(refused for *_, refused in rows):
+            raise Fenced(f"claims of life {life.incarnation} of slot {life.slot} were fenced")
+        return {Partition(t, n, name): frontier for t, n, name, frontier, _ in rows if t is not None}
+
+    def give_back(self, life: Life, claim_id: int, start: int) -> None:
+        self._db.rows(self._sql["give_back"], {**of_life(life), "claim": claim_id, "start": start})
+
+    def claim_released(self, life: Life, epoch: int, limit: int) -> Sequence[Redo]:
+        # The same attempt until an answer has come: what a lost answer granted is granted again.
+        attempt = self._redo_attempts.setdefault(life, str(uuid.uuid4()))
+        try:
+            rows = self._db.rows(
+                self._sql["claim_released"], {**of_life(life), "epoch": epoch, "attempt": attempt, "limit": limit}
+            )
+            payloads: dict[int, list[RawRecord]] = {}
+            if rows:
+                for row in self._db.rows(self._sql["payloads"], {"doubts": [r[6] for r in rows]}):
+                    payloads.setdefault(row[0], []).append(to_record(row[1:]))
+        except Unavailable:
+            raise
+        except Exception:
+            self._redo_attempts.pop(life, None)
+            raise
+        self._redo_attempts.pop(life, None)
+        return [
+            Redo(
+                Claim(r[0], life, Partition(r[7], r[8], r[9]), OffsetRange(r[1], r[2]), r[3], r[4], r[5], r[6]),
+                tuple(payloads.get(r[6], ())),
+            )
+            for r in rows
+        ]
+
+    # -- what no mark says ---------------------------------------------------------------------------------------------
+
+    def raise_doubt(self, life: Life, claim: Claim, records: Sequence[RawRecord], stop: int, reason: str) -> int:
+        def work(connection: Connection) -> int:
+            with connection.transaction(), connection.cursor() as cursor:
+                place = cursor.execute(
+                    self._sql["raise_doubt"].encode(),
+                    {
+                        **of_life(life),
+                        "claim": claim.claim_id,
+                        "first": records[0].offset,
+                        "stop": stop,
+                        "reason": reason,
+                    },
+                ).fetchone()
+                if place is None or place[0] is None:
+                    return self._frontier(connection, life, claim.partition)
+                cursor.executemany(
+                    self._sql["store_record"].encode(), [{**of_record(r), "partition": place[0]} for r in records]
+                )
+                return _number(cursor.execute(self._sql["fold"].encode(), {"partition": place[0]}).fetchone())
+
+        return self._db.run(work)
+
+    def bury(
+        self, life: Life, claim: Claim, records: Sequence[RawRecord], stop: int, reason: str, attempts: int
+    ) -> int:
+        def work(connection: Connection) -> int:
+            with connection.transaction(), connection.cursor() as cursor:
+                done = cursor.execute(
+                    self._sql["bury"].encode(),
+                    {**of_life(life), "claim": claim.claim_id, "first": records[0].offset, "stop": stop},
+                ).fetchone()
+                if done is None:
+                    return self._frontier(connection, life, claim.partition)
+                same = {"partition": done[0], "doubt": done[1], "by": done[2], "reason": reason, "attempts": attempts}
+                cursor.executemany(self._sql["dead_letter"].encode(), [{**of_record(r), **same} for r in records])
+                return _number(cursor.execute(self._sql["fold"].encode(), {"partition": done[0]}).fetchone())
+
+        return self._db.run(work)
+
+    def effect_transaction(
+        self, life: Life, claim_id: int, applied: int
+    ) -> AbstractContextManager[EffectCursor]:
+        return effect_transaction(self._db, self._sql, {**of_life(life), "claim": claim_id, "applied": applied})
+
+    # -- offset commits ------------------------------------------------------------------------------------------------
+
+    def committed(self, life: Life, offsets: Mapping[Partition, int]) -> None:
+        if offsets:
+            by = f"{life.slot}#{life.incarnation}"
+            self._db.rows(
+                self._sql["committed"], {"group": life.group_id, "by": by, "offsets": of_offsets(offsets)}
+            )
+
+    def refused(self, life: Life, offsets: Mapping[Partition, int], reason: str) -> int:
+        if not offsets:
+            return 0
+        return _number(
+            self._db.row(
+                self._sql["refused"], {"group": life.group_id, "offsets": of_offsets(offsets), "reason": reason}
+            )
+        )
+
+    def frontiers(self, group_id: str, topics: Iterable[str]) -> Mapping[Partition, int]:
+        rows = self._db.rows(self._sql["frontiers"], {"group": group_id, "topics": list(topics)})
+        return {Partition(topic_id, number, topic): frontier for topic_id, number, topic, frontier in rows}
+
+    def released_count(self, group_id: str) -> int:
+        return _number(self._db.row(self._sql["released_count"], {"group": group_id}))
+
+    def _frontier(self, connection: Connection, life: Life, partition: Partition) -> int:
+        return _number(
+            connection.execute(
+                self._sql["frontier_of_claim"].encode(),
+                {"group": life.group_id, "topic_id": partition.topic_id, "number": partition.number},
+            ).fetchone()
+        )
+
+
+def _asked(part: ClaimPart) -> dict[str, Any]:
+    span, records = part.batch.range, part.batch.records
+    dense = len(records) == len(span)  # the usual case, in which nothing need be listed
+    return {
+        "topic_id": part.partition.topic_id,
+        "number": part.partition.number,
+        "start": span.start,
+        "stop": span.stop,
+        "segments": [[s.range.start, s.range.stop, s.doubtful] for s in part.segments if len(s.range)],
+        "offsets": None if dense else [r.offset for r in records],
+    }
+
+
+def _chunks(
+    records: Sequence[RawRecord], span: OffsetRange
+) -> Iterator[tuple[int, int, Sequence[RawRecord]]]:
+    """`(start, stop, records)` of at most `CHUNK_RECORDS` and about `CHUNK_BYTES`; together they cover `span`."""
+    start, chunk, size = span.start, list[RawRecord](), 0
+    for record in records:
+        if chunk and (len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES):
+            yield start, record.offset, chunk
+            start, chunk, size = record.offset, [], 0
+        chunk.append(record)
+        size += payload_bytes((record,))
+    yield start, span.stop, chunk
+
+
+def _frozen(ranges: Mapping[Partition, list[OffsetRange]]) -> dict[Partition, tuple[OffsetRange, ...]]:
+    return {partition: tuple(found) for partition, found in ranges.items()}
+
+
+def _number(row: Sequence[Any] | None) -> int:
+    assert row is not None, "the statement always returns a row"
+    return int(row[0])

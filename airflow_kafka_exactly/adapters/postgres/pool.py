@@ -1,0 +1,182 @@
+"""Connections to the ledger: one psycopg pool per process, and where psycopg's errors end.
+
+Connections are in autocommit: most of what the ledger does is one call of one function, which is a transaction of its own
+and one round trip.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+
+from airflow_kafka_exactly.errors import (
+    ConfigurationError,
+    Fenced,
+    KafkaExactlyError,
+    LedgerBehind,
+    SchemaMissing,
+    SlotBusy,
+    StaleEpoch,
+    Unavailable,
+)
+from airflow_kafka_exactly.settings import LedgerSettings
+
+Connection = psycopg.Connection[TupleRow]
+T = TypeVar("T")
+
+MAX_ATTEMPTS = 5
+"""How often a transaction is tried that PostgreSQL ended because of another one (a deadlock, a serialization failure)."""
+
+_MISCONFIGURED = re.compile(
+    r"password authentication failed|no password supplied|does not exist|could not translate host name|"
+    r"no pg_hba.conf entry|failed to resolve host|name or service not known|invalid (port|integer|connection)|"
+    r"Name or service not known|permission denied for database",
+    re.IGNORECASE,
+)
+
+
+def connect_arguments(settings: LedgerSettings) -> dict[str, Any]:
+    """What every connection to the ledger is opened with, beside `settings.conninfo`."""
+    return {
+        "autocommit": True,
+        "connect_timeout": max(2, round(settings.connect_timeout_s)),  # libpq: at least 2 s
+        "application_name": f"kafka-exactly {os.getpid()}",
+        "keepalives_idle": 10,
+        "keepalives_interval": 3,
+        "keepalives_count": 3,
+        "tcp_user_timeout": round(settings.statement_timeout_s * 1000),
+    }
+
+
+def prepare_connection(connection: Connection, settings: LedgerSettings) -> None:
+    """Session settings, sent as statements because poolers between us and the ledger refuse start-up options."""
+    connection.execute(
+        "select set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),"
+        " set_config('idle_in_transaction_session_timeout', %s, false)",
+        [str(round(t * 1000)) for t in (settings.lock_timeout_s, settings.statement_timeout_s, settings.statement_timeout_s)],
+    )
+
+
+def connect(settings: LedgerSettings) -> Connection:
+    """One connection outside of the pool. `ConfigurationError` when it can never work, else `Unavailable`."""
+    try:
+        connection = psycopg.connect(settings.conninfo, **connect_arguments(settings))
+        prepare_connection(connection, settings)
+    except (psycopg.OperationalError, psycopg.ProgrammingError) as exc:
+        raise connect_error(settings, exc) from exc
+    return connection
+
+
+def connect_error(settings: LedgerSettings, exc: Exception) -> KafkaExactlyError:
+    text = str(exc).strip()
+    if isinstance(exc, psycopg.ProgrammingError) or _MISCONFIGURED.search(text):
+        return ConfigurationError(
+            f"PostgreSQL (connection {settings.connection!r}): {text}. Correct that connection's host, port, schema "
+            "(database), login or password."
+        )
+    return Unavailable("PostgreSQL", settings.connection, text)
+
+
+class Database:
+    """The pool of one process. Safe to use from several threads, never across a fork."""
+
+    def __init__(self, settings: LedgerSettings) -> None:
+        self.settings = settings
+        self._pid = os.getpid()
+        connect(settings).close()  # the pool would only say that it timed out, not why
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            settings.conninfo,
+            kwargs=connect_arguments(settings),
+            configure=lambda connection: prepare_connection(connection, settings),
+            min_size=0,
+            max_size=settings.pool_max,
+            timeout=settings.connect_timeout_s,
+            reconnect_timeout=2.0,  # then the next one who asks tries again, instead of an ever longer pause
+            name="kafka-exactly ledger",
+            open=True,
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection for one use. Connection problems become `Unavailable` or `ConfigurationError`."""
+        if os.getpid() != self._pid:
+            raise RuntimeError("the ledger was opened in another process: open it after the fork")
+        try:
+            connection = self._pool.getconn()
+        except (PoolTimeout, PoolClosed) as exc:
+            self._explain(exc)
+        try:
+            yield connection
+        finally:
+            broken = connection.closed
+            self._pool.putconn(connection)
+            if broken:
+                self._pool.check()  # after a restart of the ledger none of them lives: do not find out one by one
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` with a connection; our own errors come out. Tried again where PostgreSQL ended it for another's sake."""
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                with self.connection() as connection:
+                    return work(connection)
+            except (pg.SerializationFailure, pg.DeadlockDetected) as exc:
+                if attempt == MAX_ATTEMPTS:
+                    raise Unavailable("PostgreSQL", self.settings.connection, exc) from exc
+                time.sleep(random.uniform(0.005, 0.02) * 2**attempt)  # noqa: S311 (no secret)
+            except psycopg.Error as exc:
+                raise self.translate(exc) from exc
+        raise AssertionError("unreachable")
+
+    def rows(self, statement: str, parameters: Any = ()) -> list[TupleRow]:
+        """One statement, one round trip, all rows."""
+        return self.run(lambda c: c.execute(statement.encode(), parameters, binary=True).fetchall())
+
+    def row(self, statement: str, parameters: Any = ()) -> TupleRow:
+        return self.rows(statement, parameters)[0]
+
+    def execute(self, statement: str, parameters: Any = ()) -> int:
+        """One statement; returns how many rows it changed."""
+        return self.run(lambda c: c.execute(statement.encode(), parameters).rowcount)
+
+    def translate(self, exc: psycopg.Error) -> Exception:
+        """Our error for psycopg's; SQLSTATEs of class KX are raised by our own functions."""
+        match exc.sqlstate:
+            case "KX001":
+                return StaleEpoch(str(exc.diag.message_primary))
+            case "KX002":
+                return Fenced(str(exc.diag.message_primary))
+            case "KX003":
+                held = json.loads(exc.diag.message_detail or "{}")
+                slot = str(exc.diag.message_primary).removeprefix("slot ").split(" is held by ")[0]
+                return SlotBusy(slot, held["holder"], held["left_s"])
+            case "KX005":
+                return LedgerBehind(f"{exc.diag.message_primary}. PostgreSQL ({self.settings.connection}) has lost transactions.")
+            case "42P01" | "42883" | "3F000":
+                return SchemaMissing(
+                    f"PostgreSQL (connection {self.settings.connection!r}): {exc.diag.message_primary}. Run "
+                    "`airflow kafka-exactly migrate`."
+                )
+            case "42501":
+                return ConfigurationError(f"PostgreSQL (connection {self.settings.connection!r}): {exc.diag.message_primary}")
+        if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
+            return Unavailable("PostgreSQL", self.settings.connection, exc)
+        return exc  # a mistake of ours: seen as it is
+
+    def _explain(self, exc: Exception) -> Any:
+        if isinstance(exc, PoolTimeout):
+            connect(self.settings).close()
+        raise Unavailable("PostgreSQL", self.settings.connection, exc) from exc

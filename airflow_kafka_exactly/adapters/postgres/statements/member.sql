@@ -1,0 +1,92 @@
+-- name: open_life
+select kafka_exactly.open_life(%(group)s, %(cluster)s, %(slot)s, %(owner)s, %(kind)s, %(process)s, %(lease_s)s, %(check)s)
+
+-- name: renew
+update kafka_exactly.member_life set lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
+ where group_id = %(group)s and slot = %(slot)s and incarnation = %(incarnation)s and state = 'current'
+
+-- name: close_life
+select kafka_exactly.close_life(%(group)s, %(slot)s, %(incarnation)s)
+
+-- name: current_incarnation
+select coalesce(max(incarnation), 0) from kafka_exactly.member_life where group_id = %(group)s and slot = %(slot)s
+
+-- name: open_partitions
+select topic_id, number, topic, start
+  from kafka_exactly.open_partitions(%(group)s, %(slot)s, %(incarnation)s, %(cluster)s, %(openings)s)
+
+-- name: claim
+select part, what, range_start, range_stop, id
+  from kafka_exactly.claim(%(group)s, %(slot)s, %(incarnation)s, %(epoch)s, %(attempt)s, %(unit)s, %(parts)s)
+
+-- name: lock_partition
+select partition_id from kafka_exactly.partition p
+ where p.group_id = %(group)s and p.topic_id = %(topic_id)s and p.number = %(number)s
+   and p.cluster_id = (select cluster_id from kafka_exactly.member_life
+                        where group_id = %(group)s and slot = %(slot)s and incarnation = %(incarnation)s)
+   for no key update
+
+-- name: store_record
+insert into kafka_exactly.doubt_record (doubt_id, record_offset, key, value, header_names, header_values, timestamp_ms)
+select doubt_id, %(offset)s, %(key)s, %(value)s, %(names)s::bytea[], %(values)s::bytea[], %(timestamp_ms)s
+  from kafka_exactly.doubt
+ where partition_id = %(partition)s and state <> 'closed' and int8range(range_start, range_stop) @> %(offset)s::bigint
+on conflict do nothing
+
+-- name: payload_stored
+select kafka_exactly.payload_stored(%(partition)s, %(start)s, %(stop)s)
+
+-- name: fold
+select kafka_exactly.fold_alone(%(partition)s)
+
+-- name: mark
+select topic_id, number, topic, frontier, refused
+  from kafka_exactly.mark(%(group)s, %(slot)s, %(incarnation)s, %(claims)s::bigint[], %(started)s::bigint[], %(applied)s::bigint[])
+
+-- name: give_back
+select kafka_exactly.give_back(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(start)s)
+
+-- name: raise_doubt
+select kafka_exactly.raise_doubt(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(first)s, %(stop)s, %(reason)s)
+
+-- name: bury
+select partition_id, doubt_id, buried_by
+  from kafka_exactly.bury(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(first)s, %(stop)s)
+
+-- name: dead_letter
+insert into kafka_exactly.dead_letter (partition_id, record_offset, key, value, header_names, header_values, timestamp_ms,
+                                       reason, attempts, doubt_id, buried_by)
+values (%(partition)s, %(offset)s, %(key)s, %(value)s, %(names)s::bytea[], %(values)s::bytea[], %(timestamp_ms)s,
+        %(reason)s, %(attempts)s, %(doubt)s, %(by)s)
+on conflict do nothing
+
+-- name: claim_released
+select c.claim_id, c.range_start, c.range_stop, c.started, c.applied, c.unit, c.doubt_id, p.topic_id, p.number, p.topic
+  from kafka_exactly.claim_released(%(group)s, %(slot)s, %(incarnation)s, %(epoch)s, %(attempt)s, %(limit)s) c
+  join kafka_exactly.partition p using (partition_id) order by c.range_start, p.topic_id, p.number
+
+-- name: payloads
+select doubt_id, record_offset, key, value, header_names, header_values, timestamp_ms
+  from kafka_exactly.doubt_record where doubt_id = any(%(doubts)s::bigint[]) order by doubt_id, record_offset
+
+-- name: begin_effect
+select outcome, partition_id
+  from kafka_exactly.begin_effect(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(applied)s)
+
+-- name: committed
+select kafka_exactly.committed(%(group)s, %(by)s, %(offsets)s)
+
+-- name: refused
+select kafka_exactly.refused(%(group)s, %(offsets)s, %(reason)s)
+
+-- name: frontier_of_claim
+select frontier from kafka_exactly.partition
+ where group_id = %(group)s and topic_id = %(topic_id)s and number = %(number)s order by partition_id desc limit 1
+
+-- name: frontiers
+select topic_id, number, topic, frontier from kafka_exactly.partition
+ where group_id = %(group)s and topic = any(%(topics)s)
+
+-- name: released_count
+select count(*) from kafka_exactly.doubt d join kafka_exactly.partition p using (partition_id)
+ where p.group_id = %(group)s and d.state = 'released' and d.durable
