@@ -96,6 +96,8 @@ class PostgreSQL(Service):
     def _initdb(self) -> None:
         owner = self._data.parent
         owner.mkdir(parents=True, exist_ok=True)
+        if owner.is_symlink() or owner.stat().st_uid not in self._own_users():
+            raise ServiceError(f"{owner} belongs to somebody else; remove it")
         secret = owner / "password"
         secret.write_text(PASSWORD)
         if os.geteuid() == 0:
@@ -115,6 +117,11 @@ class PostgreSQL(Service):
         )
         if done.returncode:
             raise ServiceError(f"initdb failed:\n{done.stdout}{done.stderr}")
+
+    @staticmethod
+    def _own_users() -> set[int]:
+        """Us, and whom the server runs as."""
+        return {os.geteuid(), pwd.getpwnam(USER).pw_uid} if os.geteuid() == 0 else {os.geteuid()}
 
     def _reachable_folder(self) -> Path:
         """``folder``, or one in the temporary folder when we are root and its user may not enter ``folder``."""

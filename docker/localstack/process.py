@@ -66,13 +66,14 @@ class Process:
 
 
 def start_time(pid: int) -> str:
-    """When the kernel started this process, in its ticks since boot; empty when there is none or it is a zombie."""
+    """When the kernel started this process, in its ticks since boot; empty when it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    state, started = fields[0], fields[19]
-    return "" if state in "ZX" else started
+    state, threads, started = fields[0], int(fields[17]), fields[19]
+    # A killed JVM looks like a zombie while its other threads still end and hold its ports.
+    return "" if state in "ZX" and threads <= 1 else started
 
 
 def descendants(pid: int) -> list[int]:

@@ -1,12 +1,11 @@
 """What runs in a state folder, written down so that another process can find it and end it."""
 
 import json
-import os
 import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-from localstack.process import Process, with_environment
+from localstack.process import Process, start_time, with_environment
 from localstack.service import STATE_VARIABLE, Service
 
 _FILE = "services.json"
@@ -54,6 +53,8 @@ def end_all(state: Path) -> int:
             process.send_tree(signal.SIGKILL)
     for pid in with_environment(STATE_VARIABLE, str(state.resolve())):
         ended += 1
-        os.kill(pid, signal.SIGKILL)
+        process = Process(pid, start_time(pid))
+        process.send(signal.SIGKILL)
+        process.wait(_END_SECONDS)
     (state / _FILE).unlink(missing_ok=True)
     return ended
