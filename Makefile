@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 STATE := .state/demo
 export PYTHONPATH := docker
 
-.PHONY: setup test lint demo down bench proto
+.PHONY: setup test lint demo down bench coverage proto
 
 setup:
 	@docker/setup.sh
@@ -27,6 +27,8 @@ down:
 bench: setup
 	$(PYTHON) benchmarks/drain.py $(ARGS)
 
+coverage: setup
+	$(PYTHON) -m pytest --cov --cov-report=term $(ARGS)
+
 proto: setup
-	$(PYTHON) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \
-		airflow_kafka_exactly/adapters/channel/*.proto
+	$(PYTHON) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. airflow_kafka_exactly/adapters/channel/*.proto
