@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from airflow_kafka_exactly.errors import AlreadyApplied, KafkaExactlyError
 from airflow_kafka_exactly.ports import EffectGuard
 from airflow_kafka_exactly.protocol.claims import Claim, Mark
 from airflow_kafka_exactly.protocol.record import FencingToken, Partition, RawRecord, Record, seen_by_user
@@ -158,14 +159,21 @@ class Runner:
             guard.end()
 
     def _in_ledger(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
-        """Effect and applied mark in one transaction: an exception rolls both back, which is proof."""
-        function = self._function
-        given = list(records) if function.unit else records[0]
+        """Effect and applied mark in one transaction: an exception rolls both back, which is proof. A lost ledger proves nothing
+        about the record, so that is no try: the same transaction is asked for again, and says when it was there already."""
+        try:
+            return self._of.background.persist(lambda: self._transaction(claim, records, stop), "the effect")
+        except AlreadyApplied:
+            return Tried(Attempt.APPLIED)
+
+    def _transaction(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
         failure: list[str] = []
         try:
             with self._of.ledger.effect_transaction(self._of.life, claim.claim_id, stop) as cursor:
                 try:
-                    function.apply(given, cursor=cursor)
+                    self._function.apply(list(records) if self._function.unit else records[0], cursor=cursor)
+                except KafkaExactlyError:
+                    raise
                 except Exception as raised:
                     failure.append(f"{type(raised).__name__}: {raised}")
                     raise
