@@ -1,0 +1,308 @@
+"""What a DAG author drops into a DAG: `KafkaExactlyOnceOperator`."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_kafka_exactly import hooks, wiring
+from airflow_kafka_exactly.errors import (
+    ConfigurationError,
+    Fenced,
+    KafkaExactlyError,
+    SlotBusy,
+)
+from airflow_kafka_exactly.functions import reference_of, resolve
+from airflow_kafka_exactly.protocol.claims import CheckReference, LifeKind
+from airflow_kafka_exactly.protocol.summary import Summary
+from airflow_kafka_exactly.runtime.background import Stopped
+from airflow_kafka_exactly.runtime.function import UserFunction
+from airflow_kafka_exactly.runtime.member import Member
+from airflow_kafka_exactly.runtime.membership import Membership
+from airflow_kafka_exactly.runtime.until import Ending, Until
+from airflow_kafka_exactly.settings import MemberSettings
+from airflow_kafka_exactly.triggers import ConsumeTrigger
+
+DEFER_WHEN_IDLE_S = 1.5
+CHOICES = {
+    "until": ("end", "forever"),
+    "effect": ("external", "ledger"),
+    "identity": ("offset",),
+    "on_exception": ("check", "not_applied"),
+    "on_undecidable": ("person", "redo", "discard", "dead_letter"),
+    "on_busy": ("wait", "fail"),
+}
+
+
+class KafkaExactlyOnceOperator(BaseOperator):
+    """Give every record of some topics its effect exactly once.
+
+    The operator is a member of the consumer group `group_id`: it polls a batch, asks the leader for votes, claims the records
+    in the ledger, calls your function for each, and commits offsets. When it has caught up it waits in the triggerer. Map it
+    (`.partial(...).expand(...)`) to have several members.
+
+    :param topics: the topics to consume (templated).
+    :param kafka_config_id: an Airflow connection of type `kafka`.
+    :param group_id: the consumer group; by default `dag_id.task_id` (templated). It must not be used by anything else.
+    :param apply_function: called with each `Record`; a callable or a dotted path.
+    :param apply_function_batch: instead of it: called with a list of records, which is judged as a whole.
+    :param apply_function_args: further arguments of the function and of the check (templated).
+    :param apply_function_kwargs: further named arguments of both (templated).
+    :param check: answers whether the effect of a record (or list of records) has happened: True, False, or None when it
+        cannot tell. Read-only; asked after a crash or an exception; found again by other processes, so a function of a module.
+    :param effect: "external" (default), or "ledger": your function gets `cursor=`, a cursor inside the ledger's own
+        transaction, and its effect is there or not there together with the applied mark.
+    :param on_exception: what an exception of the function means. "check" (default): ask the check, and a person when there is
+        none; "not_applied": you vouch that nothing has happened.
+    :param on_undecidable: what becomes of a record that no fact decides: "person" (default), "redo", "discard" or
+        "dead_letter".
+    :param max_attempts: how often a record that provably had no effect is tried before it becomes a dead letter.
+    :param max_batch_size: records in a batch. :param max_batch_wait: seconds that a batch waits to fill.
+    :param until: "end" (default): until the group has reached the end offsets seen at the start; "forever".
+    :param max_records: end after about so many records. :param idle_timeout: end after so many seconds without a record.
+    :param on_busy: when another live task instance holds this slot (overlapping DAG runs): "wait" (default) or "fail".
+    :param identity: what makes two records the same: "offset" (cluster, topic id, partition, offset).
+    :param effect_timeout: seconds after which a call that was under way when its worker died is surely over in the target.
+    :param session_timeout: seconds after which Kafka gives a silent member's partitions away (default: 15).
+    :param adopt_offsets: take over a group that a plain consumer has committed offsets for.
+    :param deferrable: wait in the triggerer instead of in a worker slot.
+
+    Returns (XCom) a small summary: `{"version": 1, "counts": {...}, "ranges": [...]}`.
+    """
+
+    template_fields: Sequence[str] = (
+        "topics",
+        "group_id",
+        "kafka_config_id",
+        "apply_function_args",
+        "apply_function_kwargs",
+    )
+    ui_color = "#e8f4ea"
+
+    def __init__(  # noqa: PLR0913 - an operator's parameters are its user interface
+        self,
+        *,
+        topics: str | Sequence[str],
+        kafka_config_id: str = "kafka_default",
+        group_id: str | None = None,
+        apply_function: Callable[..., Any] | str | None = None,
+        apply_function_batch: Callable[..., Any] | str | None = None,
+        apply_function_args: Sequence[Any] | None = None,
+        apply_function_kwargs: Mapping[str, Any] | None = None,
+        check: Callable[..., bool | None] | str | None = None,
+        effect: str = "external",
+        on_exception: str = "check",
+        on_undecidable: str = "person",
+        max_attempts: int = 3,
+        max_batch_size: int = 1000,
+        max_batch_wait: float | timedelta = 1.0,
+        until: str = "end",
+        max_records: int | None = None,
+        idle_timeout: float | timedelta | None = None,
+        on_busy: str = "wait",
+        identity: str = "offset",
+        effect_timeout: float | timedelta | None = None,
+        session_timeout: float | timedelta = 15.0,
+        adopt_offsets: bool = False,
+        deferrable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.topics = topics
+        self.kafka_config_id = kafka_config_id
+        self.group_id = group_id
+        self.apply_function, self.apply_function_batch = apply_function, apply_function_batch
+        self.apply_function_args = list(apply_function_args or ())
+        self.apply_function_kwargs = dict(apply_function_kwargs or {})
+        self.check = check
+        self.effect, self.on_exception, self.on_undecidable = effect, on_exception, on_undecidable
+        self.max_attempts, self.max_batch_size = max_attempts, max_batch_size
+        self.max_batch_wait, self.idle_timeout = _seconds(max_batch_wait), _seconds(idle_timeout)
+        self.until, self.max_records, self.on_busy, self.identity = until, max_records, on_busy, identity
+        self.effect_timeout, self.session_timeout = _seconds(effect_timeout), _seconds(session_timeout)
+        self.adopt_offsets = adopt_offsets
+        self.deferrable = deferrable
+        self._membership: Membership | None = None
+        self._check_parameters()
+
+    def _check_parameters(self) -> None:
+        """Refuse what cannot work while the DAG is parsed, where its author sees it."""
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigurationError(
+                    f"{name}={getattr(self, name)!r}: choose one of {', '.join(map(repr, choices))}"
+                )
+        if (self.apply_function is None) == (self.apply_function_batch is None):
+            raise ConfigurationError(
+                "give either apply_function (per record) or apply_function_batch (per batch)"
+            )
+        if self.check is not None:
+            reference_of(self.check)
+
+    # -- Airflow's entry points
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        return self._mapping_errors(lambda: self._stint(context, Summary(), None, self._deadline()))
+
+    def resume(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on after a wait in the triggerer. All that is needed is in the event, so that `dag.test()` works."""
+        if event.get("error"):
+            raise (AirflowFailException if event.get("final") else AirflowException)(event["error"])
+        summary = Summary.from_dict(event["summary"])
+        if event["ending"] in (Ending.END, Ending.IDLE_TIMEOUT):
+            return summary.as_dict()
+        until = Until.from_dict(event["until"]) if event["until"] else None
+        return self._mapping_errors(lambda: self._stint(context, summary, until, event.get("deadline")))
+
+    def on_kill(self) -> None:
+        """Finish the record in hand, give the rest back, sign off."""
+        if self._membership is not None:
+            self._membership.background.stopping.set()
+
+    # -- one stint in a worker
+
+    def _stint(
+        self, context: Any, summary: Summary, until: Until | None, deadline: float | None
+    ) -> dict[str, Any]:
+        if deadline is not None and time.time() >= deadline:
+            raise AirflowException("execution_timeout has passed (time in the triggerer counts)")
+        services = hooks.service_settings()
+        settings = self._member_settings(context, services.lease)
+        reference = self._check_reference()
+        function = self._function()
+        with wiring.member_ports(services, settings.kafka, guarded=self.effect == "external") as ports:
+            if until is None:
+                until = self._until(
+                    ports.admin.end_offsets(settings.kafka.topics) if self.until == "end" else {}
+                )
+            try:
+                with Membership(ports, settings, LifeKind.WORKER, summary, check=reference) as membership:
+                    self._membership = membership
+                    member = Member(membership, function, until)
+                    ending = member.run()
+            except SlotBusy:
+                if self.on_busy == "fail" or not self.deferrable:
+                    raise
+                self._wait(settings, summary, until, deadline)
+        if ending is Ending.IDLE:
+            summary.count("deferrals")
+            if until.max_records is not None:
+                until = dataclasses.replace(until, max_records=until.max_records - member.ran_records)
+            self._wait(settings, summary, until, deadline)
+        return summary.as_dict()
+
+    def _wait(self, settings: MemberSettings, summary: Summary, until: Until, deadline: float | None) -> None:
+        self.defer(
+            trigger=ConsumeTrigger(
+                kafka_config_id=self.kafka_config_id,
+                group_id=settings.kafka.group_id,
+                topics=list(settings.kafka.topics),
+                slot=settings.slot,
+                owner=settings.owner,
+                session_timeout_s=settings.kafka.session_timeout_s,
+                max_batch_records=settings.max_batch_records,
+                on_busy=self.on_busy,
+                until=until.as_dict(),
+                summary=summary.as_dict(),
+                deadline=deadline,
+            ),
+            method_name="resume",
+            timeout=None if deadline is None else timedelta(seconds=max(1.0, deadline - time.time())),
+        )
+
+    # -- from parameters to settings
+
+    def _member_settings(self, context: Any, lease: Any) -> MemberSettings:
+        ti = context["ti"]
+        slot = f"{ti.dag_id}.{ti.task_id}" + (f"[{ti.map_index}]" if ti.map_index >= 0 else "")
+        kafka = hooks.kafka_settings(
+            self.kafka_config_id,
+            self.group_id or f"{ti.dag_id}.{ti.task_id}",
+            self.topics,
+            session_timeout_s=self.session_timeout,
+            adopt_offsets=self.adopt_offsets,
+        )
+        return MemberSettings(
+            slot=slot,
+            owner=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
+            kafka=kafka,
+            lease=lease,
+            max_batch_records=self.max_batch_size,
+            max_batch_wait_s=self.max_batch_wait or 0.0,
+            max_attempts=self.max_attempts,
+        )
+
+    def _until(self, ends: Mapping[Any, int]) -> Until:
+        return Until(
+            ends=dict(ends),
+            to_end=self.until == "end",
+            max_records=self.max_records,
+            idle_timeout_s=self.idle_timeout,
+            defer_when_idle_s=DEFER_WHEN_IDLE_S if self.deferrable else None,
+        )
+
+    def _function(self) -> UserFunction:
+        given = self.apply_function if self.apply_function is not None else self.apply_function_batch
+        assert given is not None
+        return UserFunction(
+            apply=self._with_arguments(given),
+            unit=self.apply_function is None,
+            in_ledger=self.effect == "ledger",
+            check=None if self.check is None else self._with_arguments(self.check),
+            vouches=self.on_exception == "not_applied",
+        )
+
+    def _with_arguments(self, given: Callable[..., Any] | str) -> Callable[..., Any]:
+        """`given(records, *args, **kwargs)`, with the arguments unchanged (case 18)."""
+        function = resolve(reference_of(given, self._dag_file())) if isinstance(given, str) else given
+        args, kwargs = self.apply_function_args, self.apply_function_kwargs
+
+        def call(records: Any, **more: Any) -> Any:
+            return function(records, *args, **kwargs, **more)
+
+        return call
+
+    def _dag_file(self) -> str:
+        return str(self.dag.fileloc) if self.has_dag() else ""
+
+    def _check_reference(self) -> CheckReference:
+        """How the evidence check finds the check again, and what was chosen in writing."""
+        found = CheckReference() if self.check is None else reference_of(self.check, self._dag_file())
+        timeout = self.effect_timeout
+        return dataclasses.replace(
+            found,
+            args=self.apply_function_args,
+            kwargs=self.apply_function_kwargs,
+            batch=self.apply_function is None,
+            on_undecidable=self.on_undecidable,
+            effect_timeout_s=hooks.lease_settings().effect_timeout_s if timeout is None else timeout,
+        )
+
+    def _deadline(self) -> float | None:
+        """`execution_timeout` as a moment: Airflow itself starts it anew after each deferral."""
+        limit = self.execution_timeout
+        return None if limit is None else time.time() + limit.total_seconds()
+
+    @staticmethod
+    def _mapping_errors(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Our errors as Airflow's: what trying again cannot mend fails the task at once, the rest may be retried."""
+        try:
+            return run()
+        except ConfigurationError as error:
+            raise AirflowFailException(str(error)) from error
+        except Fenced as error:
+            raise AirflowException(f"another process has taken this slot over: {error}") from error
+        except Stopped as error:
+            raise AirflowException("stopped: what was begun is finished, the rest is given back") from error
+        except KafkaExactlyError as error:
+            raise AirflowException(str(error)) from error
+
+
+def _seconds(value: float | timedelta | None) -> Any:
+    return value.total_seconds() if isinstance(value, timedelta) else value
