@@ -49,9 +49,16 @@ class Examined:
     evidence: dict[int, dict[str, object]] = field(default_factory=dict)
     """What the check said, of those that a person must decide."""
 
-    def wait_s(self, default: float) -> float:
-        """Until the first of the waiting doubts may be judged; `default` where no clock says so."""
-        return min((default if w.for_s is None else w.for_s for w in self.waiting.values()), default=default)
+
+def waits(ledger: EvidenceLedger, doubt_ids: Iterable[int]) -> dict[int, Wait]:
+    """The doubts that no fact decides yet, each with why and for how long. Decides nothing."""
+    ids, waiting = list(doubt_ids), dict[int, Wait]()
+    for at in range(0, len(ids), FACTS_AT_ONCE):
+        for facts in ledger.facts_of(ids[at : at + FACTS_AT_ONCE]):
+            judgement = weigh(facts)
+            if isinstance(judgement, Wait):
+                waiting[facts.doubt_id] = judgement
+    return waiting
 
 
 def examine(ledger: EvidenceLedger, doubt_ids: Iterable[int], resolve: Resolve | None = None) -> Examined:

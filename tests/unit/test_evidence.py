@@ -5,14 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from doubts import CHECK, NO_CHECK, collision, raised, vote, window
 
-from airflow_kafka_exactly.protocol.claims import (
-    CheckReference,
-    DoubtFacts,
-    DoubtKind,
-    DoubtState,
-    Verdict,
-)
+from airflow_kafka_exactly.protocol.claims import DoubtFacts, DoubtState, Verdict
 from airflow_kafka_exactly.protocol.evidence import (
     Answer,
     AskCheck,
@@ -26,56 +21,8 @@ from airflow_kafka_exactly.protocol.evidence import (
     rule,
     weigh,
 )
-from airflow_kafka_exactly.protocol.record import OffsetRange, Partition
+from airflow_kafka_exactly.protocol.record import OffsetRange
 
-CHECK = CheckReference(path="payments:check", effect_timeout_s=10.0)
-PAYMENTS = Partition("topic-id", 3, "payments")
-
-
-def doubt(kind: DoubtKind, **changes: Any) -> DoubtFacts:
-    """A doubt that is ripe: its life fenced long ago, the payload stored, in no claim."""
-    facts = DoubtFacts(
-        doubt_id=7,
-        version=2,
-        group_id="g",
-        cluster_id="c",
-        partition=PAYMENTS,
-        range=OffsetRange(10, 11),
-        unit=False,
-        kind=kind,
-        state=DoubtState.OPEN,
-        durable=True,
-        slot="dag.task[0]",
-        incarnation=4,
-        settled_elsewhere=False,
-        claim_id=None,
-        claim_started=False,
-        lease_left_s=0.0,
-        since_lease_end_s=60.0,
-        age_s=60.0,
-        check=CHECK,
-        reason="",
-    )
-    return replace(facts, **changes)
-
-
-def vote(**changes: Any) -> DoubtFacts:
-    return doubt(DoubtKind.VOTE, **changes)
-
-
-def collision(**changes: Any) -> DoubtFacts:
-    return doubt(DoubtKind.COLLISION, **changes)
-
-
-def window(**changes: Any) -> DoubtFacts:
-    return doubt(DoubtKind.WINDOW, **changes)
-
-
-def raised(**changes: Any) -> DoubtFacts:
-    return doubt(DoubtKind.RAISED, **changes)
-
-
-NO_CHECK = CheckReference(effect_timeout_s=10.0)
 RELEASED, DISCARDED = Verdict.NOT_APPLIED, Verdict.APPLIED
 
 ROWS = [
