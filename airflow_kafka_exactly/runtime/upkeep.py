@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 RELEASED_EVERY_S = 1.0
 FREE_EVERY_S = 5.0
+SAY_VOTES_EVERY_S = 2.0
 
 
 class Upkeep:
@@ -21,7 +22,8 @@ class Upkeep:
 
     def __init__(self, world: World, leading: Leading) -> None:
         self._world, self._leading = world, leading
-        self._released_at = self._freed_at = world.clock.now()
+        self._released_at = self._freed_at = self._said_at = world.clock.now()
+        self._said: dict[str, int] = {}
         self.fenced = 0
 
     def tick(self) -> None:
@@ -36,6 +38,9 @@ class Upkeep:
             if now - self._freed_at >= FREE_EVERY_S:
                 self._freed_at = now
                 self._free()
+            if now - self._said_at >= SAY_VOTES_EVERY_S:
+                self._said_at = now
+                self._say_votes()
         except Unavailable:
             self._leading.step(le.LedgerLost())  # lives may not have been able to renew either
             raise
@@ -76,3 +81,14 @@ class Upkeep:
         over = self._world.ledger.over(holders)
         if over:
             self._leading.step(le.LivesOver(tuple(over)))
+
+    def _say_votes(self) -> None:
+        """For people: what was voted in this reign, whenever there was something new."""
+        for desk in self._leading.desks():
+            counts = desk.counts
+            if self._said.get(desk.group_id, 0) != counts.asked:
+                self._said[desk.group_id] = counts.asked
+                log.info(
+                    "epoch %d: votes of group %r so far: fresh=%d settled=%d doubtful=%d",
+                    *(self._leading.epoch, desk.group_id, counts.fresh, counts.settled, counts.doubtful),
+                )
