@@ -84,11 +84,10 @@ class Upkeep:
 
     def _say_votes(self) -> None:
         """For people: what was voted in this reign, whenever there was something new."""
-        for desk in self._leading.desks():
-            counts = desk.counts
-            if self._said.get(desk.group_id, 0) != counts.asked:
-                self._said[desk.group_id] = counts.asked
+        for counts in self._leading.group_states({}):
+            if self._said.get(counts.group_id, 0) != counts.asked:
+                self._said[counts.group_id] = counts.asked
                 log.info(
                     "epoch %d: votes of group %r so far: fresh=%d settled=%d doubtful=%d",
-                    *(self._leading.epoch, desk.group_id, counts.fresh, counts.settled, counts.doubtful),
+                    *(self._leading.epoch, counts.group_id, counts.fresh, counts.settled, counts.doubtful),
                 )
