@@ -137,6 +137,10 @@ def _transaction_id(connection: Connection) -> Any:
 def _require_same(connection: Connection, number: Any) -> None:
     """A function that ended the transaction behind our back had an effect that is not what the applied mark says."""
     if connection.info.transaction_status == TransactionStatus.INERROR:
-        raise RuntimeError("the function swallowed an error of its own statements: nothing of the effect is kept")
+        raise RuntimeError(
+            "the function swallowed an error of its own statements: nothing of the effect is kept"
+        )
     if _transaction_id(connection) != number:
-        raise RuntimeError("the function ended the ledger's transaction: its effect is not what the applied mark says")
+        raise RuntimeError(
+            "the function ended the ledger's transaction: its effect is not what the applied mark says"
+        )

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from airflow_kafka_exactly.adapters.postgres.evidence import PostgresEvidenceLedger
+from airflow_kafka_exactly.adapters.postgres.leader import PostgresLeaderLedger
 from airflow_kafka_exactly.adapters.postgres.member import PostgresMemberLedger
 from airflow_kafka_exactly.adapters.postgres.pool import Database
+from airflow_kafka_exactly.adapters.postgres.report import PostgresReportLedger
 from airflow_kafka_exactly.adapters.postgres.schema import check_schema
 from airflow_kafka_exactly.settings import LedgerSettings
 
@@ -16,6 +19,9 @@ class Ledgers:
     """The ledger, by the place that uses it."""
 
     member: PostgresMemberLedger
+    leader: PostgresLeaderLedger
+    evidence: PostgresEvidenceLedger
+    report: PostgresReportLedger
     close: Callable[[], None]
 
 
@@ -28,4 +34,10 @@ def open_ledger(settings: LedgerSettings) -> Ledgers:
     except BaseException:
         database.close()
         raise
-    return Ledgers(PostgresMemberLedger(database), database.close)
+    return Ledgers(
+        PostgresMemberLedger(database),
+        PostgresLeaderLedger(database),
+        PostgresEvidenceLedger(database),
+        PostgresReportLedger(database),
+        database.close,
+    )

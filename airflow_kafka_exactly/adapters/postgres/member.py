@@ -132,12 +132,18 @@ class PostgresMemberLedger:
         for span in doubted:
             for start, stop, records in _chunks(part.batch.between(span.start, span.stop), span):
                 frontier = self._db.run(
-                    lambda c, a=start, b=stop, r=records: self._store_chunk(c, life, part.partition, (a, b, r))  # type: ignore[misc]
+                    lambda c, a=start, b=stop, r=records: self._store_chunk(
+                        c, life, part.partition, (a, b, r)
+                    )  # type: ignore[misc]
                 )
         return frontier
 
     def _store_chunk(
-        self, connection: Connection, life: Life, partition: Partition, chunk: tuple[int, int, Sequence[RawRecord]]
+        self,
+        connection: Connection,
+        life: Life,
+        partition: Partition,
+        chunk: tuple[int, int, Sequence[RawRecord]],
     ) -> int:
         start, stop, records = chunk
         with connection.transaction(), connection.cursor() as cursor:
@@ -148,7 +154,8 @@ class PostgresMemberLedger:
             assert place is not None, "S5: a partition is opened before it is claimed from"
             if records:
                 cursor.executemany(
-                    self._sql["store_record"].encode(), [{**of_record(r), "partition": place[0]} for r in records]
+                    self._sql["store_record"].encode(),
+                    [{**of_record(r), "partition": place[0]} for r in records],
                 )
             found = cursor.execute(
                 self._sql["payload_stored"].encode(), {"partition": place[0], "start": start, "stop": stop}
@@ -180,7 +187,8 @@ class PostgresMemberLedger:
         attempt = self._redo_attempts.setdefault(life, str(uuid.uuid4()))
         try:
             rows = self._db.rows(
-                self._sql["claim_released"], {**of_life(life), "epoch": epoch, "attempt": attempt, "limit": limit}
+                self._sql["claim_released"],
+                {**of_life(life), "epoch": epoch, "attempt": attempt, "limit": limit},
             )
             payloads: dict[int, list[RawRecord]] = {}
             if rows:
@@ -194,7 +202,9 @@ class PostgresMemberLedger:
         self._redo_attempts.pop(life, None)
         return [
             Redo(
-                Claim(r[0], life, Partition(r[7], r[8], r[9]), OffsetRange(r[1], r[2]), r[3], r[4], r[5], r[6]),
+                Claim(
+                    r[0], life, Partition(r[7], r[8], r[9]), OffsetRange(r[1], r[2]), r[3], r[4], r[5], r[6]
+                ),
                 tuple(payloads.get(r[6], ())),
             )
             for r in rows
@@ -202,7 +212,9 @@ class PostgresMemberLedger:
 
     # -- what no mark says ---------------------------------------------------------------------------------------------
 
-    def raise_doubt(self, life: Life, claim: Claim, records: Sequence[RawRecord], stop: int, reason: str) -> int:
+    def raise_doubt(
+        self, life: Life, claim: Claim, records: Sequence[RawRecord], stop: int, reason: str
+    ) -> int:
         def work(connection: Connection) -> int:
             with connection.transaction(), connection.cursor() as cursor:
                 place = cursor.execute(
@@ -218,7 +230,8 @@ class PostgresMemberLedger:
                 if place is None or place[0] is None:
                     return self._frontier(connection, life, claim.partition)
                 cursor.executemany(
-                    self._sql["store_record"].encode(), [{**of_record(r), "partition": place[0]} for r in records]
+                    self._sql["store_record"].encode(),
+                    [{**of_record(r), "partition": place[0]} for r in records],
                 )
                 return _number(cursor.execute(self._sql["fold"].encode(), {"partition": place[0]}).fetchone())
 
@@ -235,8 +248,16 @@ class PostgresMemberLedger:
                 ).fetchone()
                 if done is None:
                     return self._frontier(connection, life, claim.partition)
-                same = {"partition": done[0], "doubt": done[1], "by": done[2], "reason": reason, "attempts": attempts}
-                cursor.executemany(self._sql["dead_letter"].encode(), [{**of_record(r), **same} for r in records])
+                same = {
+                    "partition": done[0],
+                    "doubt": done[1],
+                    "by": done[2],
+                    "reason": reason,
+                    "attempts": attempts,
+                }
+                cursor.executemany(
+                    self._sql["dead_letter"].encode(), [{**of_record(r), **same} for r in records]
+                )
                 return _number(cursor.execute(self._sql["fold"].encode(), {"partition": done[0]}).fetchone())
 
         return self._db.run(work)
@@ -244,7 +265,9 @@ class PostgresMemberLedger:
     def effect_transaction(
         self, life: Life, claim_id: int, applied: int
     ) -> AbstractContextManager[EffectCursor]:
-        return effect_transaction(self._db, self._sql, {**of_life(life), "claim": claim_id, "applied": applied})
+        return effect_transaction(
+            self._db, self._sql, {**of_life(life), "claim": claim_id, "applied": applied}
+        )
 
     # -- offset commits ------------------------------------------------------------------------------------------------
 
@@ -260,7 +283,8 @@ class PostgresMemberLedger:
             return 0
         return _number(
             self._db.row(
-                self._sql["refused"], {"group": life.group_id, "offsets": of_offsets(offsets), "reason": reason}
+                self._sql["refused"],
+                {"group": life.group_id, "offsets": of_offsets(offsets), "reason": reason},
             )
         )
 

@@ -64,7 +64,10 @@ def prepare_connection(connection: Connection, settings: LedgerSettings) -> None
     connection.execute(
         "select set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),"
         " set_config('idle_in_transaction_session_timeout', %s, false)",
-        [str(round(t * 1000)) for t in (settings.lock_timeout_s, settings.statement_timeout_s, settings.statement_timeout_s)],
+        [
+            str(round(t * 1000))
+            for t in (settings.lock_timeout_s, settings.statement_timeout_s, settings.statement_timeout_s)
+        ],
     )
 
 
@@ -164,14 +167,18 @@ class Database:
                 slot = str(exc.diag.message_primary).removeprefix("slot ").split(" is held by ")[0]
                 return SlotBusy(slot, held["holder"], held["left_s"])
             case "KX005":
-                return LedgerBehind(f"{exc.diag.message_primary}. PostgreSQL ({self.settings.connection}) has lost transactions.")
+                return LedgerBehind(
+                    f"{exc.diag.message_primary}. PostgreSQL ({self.settings.connection}) has lost transactions."
+                )
             case "42P01" | "42883" | "3F000":
                 return SchemaMissing(
                     f"PostgreSQL (connection {self.settings.connection!r}): {exc.diag.message_primary}. Run "
                     "`airflow kafka-exactly migrate`."
                 )
             case "42501":
-                return ConfigurationError(f"PostgreSQL (connection {self.settings.connection!r}): {exc.diag.message_primary}")
+                return ConfigurationError(
+                    f"PostgreSQL (connection {self.settings.connection!r}): {exc.diag.message_primary}"
+                )
         if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
             return Unavailable("PostgreSQL", self.settings.connection, exc)
         return exc  # a mistake of ours: seen as it is

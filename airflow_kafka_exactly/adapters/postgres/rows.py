@@ -38,7 +38,9 @@ def to_record(row: Sequence[Any]) -> RawRecord:
 
 
 def of_offsets(offsets: Mapping[Partition, int]) -> Jsonb:
-    return Jsonb([{"topic_id": p.topic_id, "number": p.number, "offset": offset} for p, offset in offsets.items()])
+    return Jsonb(
+        [{"topic_id": p.topic_id, "number": p.number, "offset": offset} for p, offset in offsets.items()]
+    )
 
 
 def of_check(check: CheckReference) -> Jsonb:

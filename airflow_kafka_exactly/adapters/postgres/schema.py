@@ -14,7 +14,13 @@ from psycopg import errors as pg
 
 from airflow_kafka_exactly.adapters.postgres.pool import Connection, Database, connect
 from airflow_kafka_exactly.adapters.postgres.statements import in_schema
-from airflow_kafka_exactly.errors import ConfigurationError, SchemaMissing, SchemaTooNew, SchemaTooOld, Unavailable
+from airflow_kafka_exactly.errors import (
+    ConfigurationError,
+    SchemaMissing,
+    SchemaTooNew,
+    SchemaTooOld,
+    Unavailable,
+)
 from airflow_kafka_exactly.settings import LedgerSettings
 
 _ADVISORY_LOCK = 7_064_212_058_133
@@ -49,7 +55,9 @@ def migrate(settings: LedgerSettings) -> tuple[int, int]:
 
 
 def _migrate(connection: Connection, settings: LedgerSettings) -> tuple[int, int]:
-    connection.execute("select set_config('lock_timeout', '60s', true), set_config('statement_timeout', '300s', true)")
+    connection.execute(
+        "select set_config('lock_timeout', '60s', true), set_config('statement_timeout', '300s', true)"
+    )
     connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
     before = _version(connection, settings.schema) or 0
     if before > newest_version():
@@ -61,7 +69,9 @@ def _migrate(connection: Connection, settings: LedgerSettings) -> tuple[int, int
         number, name = file.name.removesuffix(".sql").split("_", 1)
         if int(number) > before:
             connection.execute(in_schema(file.read_text(encoding="utf-8"), settings.schema))
-            connection.execute("insert into schema_version (version, name) values (%s, %s)", [int(number), name])
+            connection.execute(
+                "insert into schema_version (version, name) values (%s, %s)", [int(number), name]
+            )
     connection.execute("set local check_function_bodies = off")  # they call each other
     for file in _files("functions"):
         _replace(connection, in_schema(file.read_text(encoding="utf-8"), settings.schema))
@@ -97,7 +107,9 @@ def _version(connection: Connection, schema: str) -> int | None:
     """None: there is no such table."""
     if connection.execute("select to_regclass(%s)", [f"{schema}.schema_version"]).fetchone() == (None,):
         return None
-    row = connection.execute(f"select coalesce(max(version), 0) from {schema}.schema_version".encode()).fetchone()
+    row = connection.execute(
+        f"select coalesce(max(version), 0) from {schema}.schema_version".encode()
+    ).fetchone()
     return int(row[0]) if row else 0
 
 

@@ -94,6 +94,11 @@ begin
   perform require_epoch(p_epoch);
   select partition_id into place from orphan_commit where orphan_id = p_orphan;
   perform lock_partitions(array[place]);
+  if p_state = 'superseded' then
+    -- Also when its topic was deleted: then no offset will ever be read back, and the next sweep must not find it again.
+    update partition p set committed = p.frontier from orphan_commit o
+     where p.partition_id = place and o.orphan_id = p_orphan and o.state = 'open' and o.range_stop > p.committed;
+  end if;
   update orphan_commit o set state = p_state, drained_by = format('epoch %s', p_epoch), closed_at = clock_timestamp()
     from partition p
    where o.orphan_id = p_orphan and o.state = 'open' and p.partition_id = place
