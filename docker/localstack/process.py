@@ -50,8 +50,9 @@ class Process:
         """To the process and all it started: its descendants (PostgreSQL's children have groups of their own), and those that
         stayed in its group, also when the process itself has ended."""
         tree = [self.pid, *descendants(self.pid)] if self.alive() else []
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+        if start_time(self.pid) in ("", self.started):  # else the id was given to somebody else since
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
         for pid in tree:
             _send(pid, number)
 

@@ -50,7 +50,9 @@ def end_all(state: Path) -> int:
             # What PostgreSQL, the JVM and Airflow all take as "end now, in order".
             process.send(signal.SIGINT)
             process.wait(_END_SECONDS)
-            process.send_tree(signal.SIGKILL)
+        process.send_tree(
+            signal.SIGKILL
+        )  # also of a service that died: Airflow's workers outlive a killed scheduler
     for pid in with_environment(STATE_VARIABLE, str(state.resolve())):
         ended += 1
         process = Process(pid, start_time(pid))
