@@ -1,0 +1,126 @@
+"""The ledger, read by the demo to aim its faults and to judge the end. It only reads."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+_BUSY = """
+select l.slot, l.incarnation, l.process, p.number as partition, c.range_start, c.applied, c.range_stop
+  from claim c join member_life l using (life_id) join partition p using (partition_id)
+ where c.state = 'open' and c.doubt_id is null and l.state = 'current' and l.kind = 'worker'
+   and c.range_start < c.applied and c.applied + %s <= c.range_stop
+ order by c.range_stop - c.applied desc
+"""
+_LIVES = """
+select slot, incarnation, kind, process, state from member_life where state = 'current' order by slot
+"""
+_PARTITIONS = """
+select p.number, p.frontier, p.committed, l.slot
+  from partition p left join member_life l on l.life_id = p.last_life_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A worker in the middle of a batch: some of the claim is applied, and more than a moment's work is left."""
+
+    slot: str
+    incarnation: int
+    process: str
+    partition: int
+    range_start: int
+    applied: int
+    range_stop: int
+
+    @property
+    def pid(self) -> int:
+        return pid_of(self.process)
+
+    def __str__(self) -> str:
+        return (
+            f"process {self.pid}, slot {self.slot}, life {self.incarnation}, partition {self.partition}: "
+            f"{self.applied - self.range_start} of {self.range_stop - self.range_start} records applied"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LifeRow:
+    slot: str
+    incarnation: int
+    kind: str
+    process: str
+    state: str
+
+
+def pid_of(process: str) -> int:
+    """Of ``host:pid``, as the ledger names a process."""
+    return int(process.rpartition(":")[2])
+
+
+class Books:
+    def __init__(self, conninfo: str) -> None:
+        self._database = psycopg.connect(conninfo, autocommit=True, options="-c search_path=kafka_exactly")
+
+    def busy_workers(self, records_left: int = 40) -> list[Busy]:
+        with self._database.cursor(row_factory=class_row(Busy)) as cursor:
+            return cursor.execute(_BUSY, [records_left]).fetchall()
+
+    def lives(self) -> dict[str, LifeRow]:
+        """Slot to its current life."""
+        with self._database.cursor(row_factory=class_row(LifeRow)) as cursor:
+            return {life.slot: life for life in cursor.execute(_LIVES)}
+
+    def life_state(self, slot: str, incarnation: int) -> str:
+        return str(
+            self._one("select state from member_life where slot = %s and incarnation = %s", slot, incarnation)
+        )
+
+    def leader(self) -> tuple[int, str]:
+        """Epoch and process of the latest leader."""
+        row = self._database.execute("select epoch, leader from leader_epoch").fetchone()
+        return (int(row[0]), str(row[1])) if row else (0, "")
+
+    def partitions(self) -> dict[int, tuple[int, int, str]]:
+        """Number to frontier, the committed offset as the ledger knows it, and the slot that was assigned it last."""
+        return {
+            n: (frontier, committed, slot)
+            for n, frontier, committed, slot in self._database.execute(_PARTITIONS)
+        }
+
+    def unclosed_doubts(self) -> dict[str, int]:
+        return self._counts("select state, count(*) from doubt where state <> 'closed' group by 1 order by 1")
+
+    def doubts_by_end(self) -> dict[str, int]:
+        return self._counts(
+            "select outcome, count(*) from doubt where state = 'closed' group by 1 order by 1"
+        )
+
+    def doubts_by_kind(self) -> dict[str, int]:
+        return self._counts("select kind, count(*) from doubt group by 1 order by 1")
+
+    def last_orphan(self) -> int:
+        return int(self._one("select coalesce(max(orphan_id), 0) from orphan_commit"))
+
+    def orphan_after(self, orphan_id: int) -> tuple[int, int, int, str] | None:
+        """Partition, range and reason of the first orphan commit after that one."""
+        row = self._database.execute(
+            "select number, range_start, range_stop, reason from orphan_commit join partition using (partition_id)"
+            " where orphan_id > %s order by orphan_id limit 1",
+            [orphan_id],
+        ).fetchone()
+        return None if row is None else (int(row[0]), int(row[1]), int(row[2]), str(row[3]))
+
+    def open_orphans(self) -> int:
+        return int(self._one("select count(*) from orphan_commit where state = 'open'"))
+
+    def orphans_by_end(self) -> dict[str, int]:
+        return self._counts("select state, count(*) from orphan_commit group by 1 order by 1")
+
+    def _counts(self, query: str) -> dict[str, int]:
+        return {str(name): int(n) for name, n in self._database.execute(query)}
+
+    def _one(self, query: str, *parameters: object) -> Any:
+        row = self._database.execute(query, parameters).fetchone()
+        return None if row is None else row[0]
