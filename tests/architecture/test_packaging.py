@@ -51,3 +51,7 @@ def lines_of_constraints() -> list[str]:
 
 def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_readme_is_the_long_description() -> None:
+    assert (PROJECT["project"].get("readme") == "README.md") == (ROOT / "README.md").exists()
