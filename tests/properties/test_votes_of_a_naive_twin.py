@@ -1,7 +1,7 @@
 """The leader against a naive twin that keeps a Python set and a dictionary instead of a filter and ranges.
 
-With a filter whose error rate is next to nothing both must answer alike, whatever happens in whatever order; with a crowded filter
-the leader may only ask the ledger more often. S6 is looked at directly: what was ever asked about is known.
+With a filter whose error rate is next to nothing both must answer alike, whatever happens in whatever order; with a crowded
+filter the leader may only ask the ledger more often. S6 is looked at directly: what was ever asked about is known.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from airflow_kafka_exactly.protocol import leader_events as le
 from airflow_kafka_exactly.protocol.claims import Life
 from airflow_kafka_exactly.protocol.filter import VoteFilter
-from airflow_kafka_exactly.protocol.identity import range_digests
+from airflow_kafka_exactly.protocol.identity import offset_digests, range_digests
 from airflow_kafka_exactly.protocol.leader import Leader
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition
 from airflow_kafka_exactly.protocol.reservations import Reservations
@@ -163,12 +163,11 @@ def test_the_filter_forgets_nothing_that_rotation_must_keep(story: list[tuple], 
         if rotate:
             kept = data.draw(st.sets(st.integers(0, 85), max_size=5))
             votes.begin_rotation()
-            for n in kept:
-                votes.add(digests(PARTITIONS[0], OffsetRange(n, n + 1)))
+            votes.add(offset_digests("c", PARTITIONS[0], np.array(sorted(kept), dtype=np.int64)))
             votes.end_rotation()
             before_last, since_last = since_last, set(kept)
-        for n in since_last | before_last | kept:
-            assert votes.test(digests(PARTITIONS[0], OffsetRange(n, n + 1))).all()
+        must_know = sorted(since_last | before_last | kept)
+        assert votes.test(offset_digests("c", PARTITIONS[0], np.array(must_know, dtype=np.int64))).all()
     assert VoteFilter.from_bytes(EXACT, votes.to_bytes()).count == votes.count
 
 
