@@ -47,10 +47,8 @@ def evidence_check_dag(
         # What is called here gets the results of earlier tasks, not yet known while the DAG is read.
         weighed = task(task_id="weigh")(weigh_doubts)(gather.output)  # type: ignore[arg-type]
         to_ask = task(task_id="check")(check_doubts)(weighed)  # type: ignore[arg-type]
-        asked = AskPerson.partial(task_id="ask", response_timeout=response_timeout, **(ask or {})).expand(
-            case=to_ask
-        )
-        asked >> settle()
+        how = {"response_timeout": response_timeout, "params": {"note": AskPerson.note}, **(ask or {})}
+        AskPerson.partial(task_id="ask", **how).expand(case=to_ask) >> settle()
     return dag
 
 

@@ -32,6 +32,7 @@ SWEEP_AT_MOST = 1000
 CASES_AT_MOST = 100
 RECORDS_SHOWN = 20
 KEY_CHARACTERS = 80
+TEXT_CHARACTERS = 500
 LAST_OFFSET = 2**63 - 1
 HOLD_S = 120.0
 """While a run works on doubts they are not announced again; should it die, they are after this time."""
@@ -155,15 +156,15 @@ class AskPerson(HITLOperator):
     """Ask a person about one case. The question is composed when it is asked, from the ledger, so that nothing of a record
     passes through XCom. Nobody answers in time: the case stays open, and `settle` says so."""
 
+    note = Param(
+        None, type=["null", "string"], title="Note", description="Is kept with the ruling", source="task"
+    )
+    """Give it in `params`: Airflow passes those to a mapped task's constructor itself."""
     template_fields: Sequence[str] = ()  # what is shown holds keys and errors of users: never a template
 
     def __init__(self, *, case: Case, **kwargs: Any) -> None:
-        note = Param(None, type=["null", "string"], title="Note", description="Kept with the ruling")
         super().__init__(
-            subject="Did the effect happen?",
-            options=[ruling.value for ruling in Ruling],
-            params={"note": note},
-            **kwargs,
+            subject="Did the effect happen?", options=[ruling.value for ruling in Ruling], **kwargs
         )
         self.case = case
 
@@ -264,10 +265,13 @@ def _readable(key: bytes | None) -> str:
         text = key.decode()
     except UnicodeDecodeError:
         text = ""
-    if not text or not text.isprintable():
-        text = f"0x{key.hex()}"
-    text = text if len(text) <= KEY_CHARACTERS else f"{text[:KEY_CHARACTERS]}…"
-    return "`{}`".format(text.replace("`", "'").replace("|", "¦"))
+    return _quoted(text if text and text.isprintable() else f"0x{key.hex()}", KEY_CHARACTERS)
+
+
+def _quoted(text: str, at_most: int = TEXT_CHARACTERS) -> str:
+    """In one line and in code quotes, so that it cannot be taken for Markdown."""
+    line = " ".join(text.split()).replace("`", "'").replace("|", "¦")
+    return f"`{line if len(line) <= at_most else line[:at_most] + '…'}`"
 
 
 def subject_of(doubts: Sequence[DoubtFacts]) -> str:
@@ -284,9 +288,8 @@ def body_of(doubts: Sequence[DoubtFacts], said: Mapping[str, Any], keys: Sequenc
     lines = [
         f"**Topic** {first.partition.topic}, **partition** {first.partition.number}, **offsets** {offsets}{more}",
         f"**Group** {first.group_id}, **process** {first.slot or 'unknown'} (incarnation {first.incarnation or 0})",
-        f"**Why** {WHY[first.kind]}" + (f" {_readable(first.reason.encode())}" if first.reason else ""),
-        "**Evidence** "
-        + "; ".join(f"{name}: {_readable(str(value).encode())}" for name, value in said.items()),
+        f"**Why** {WHY[first.kind]}" + (f" {_quoted(first.reason)}" if first.reason else ""),
+        "**Evidence** " + "; ".join(f"{name}: {_quoted(str(value))}" for name, value in said.items()),
         "| offset | key |\n|---|---|\n" + "\n".join(f"| {offset} | {key} |" for offset, key in keys),
         (
             f"*{Ruling.HAPPENED.value}*: nothing runs, the record is settled. *{Ruling.REDO.value}*: a member runs it once "
