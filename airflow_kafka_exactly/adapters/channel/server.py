@@ -109,6 +109,7 @@ class GrpcServer:
 
     def _attend(self, message: pb.Life, context: Any) -> Iterator[pb.Told]:
         assert self._handler is not None
+        self._admit(context)
         life, stream = codec.read_life(message), Stream[Notice](context)
         self._members.add(life, stream)
         gone = self._handler.member_gone
@@ -119,6 +120,7 @@ class GrpcServer:
 
     def _follow(self, messages: Iterator[pb.Heard], context: Any) -> Iterator[pb.Fed]:
         assert self._handler is not None
+        self._admit(context)
         first = next(messages, None)
         if first is None:
             return
@@ -164,14 +166,17 @@ class GrpcServer:
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
+    def _admit(self, context: Any) -> None:
+        """Streams are counted, so that there is always a thread left for calls."""
+        if not self._streams.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_STREAMS} streams are open already")
+        if not context.add_callback(self._streams.release):
+            self._streams.release()
+
     def _at_end(self, context: Any, stream: Stream[Any], gone: Callable[[], None]) -> None:
         """grpc calls back in the one thread that serves all events: the handler is told in a thread of the pool."""
-        if not self._streams.acquire(blocking=False):
-            gone()
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_STREAMS} streams are open")
 
         def ended() -> None:
-            self._streams.release()
             stream.end()
             if not self._stopping.is_set() and self._pool is not None:
                 self._pool.submit(gone)

@@ -62,6 +62,10 @@ def options(settings: ChannelSettings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", _MESSAGE_MAX_BYTES),
         ("grpc.keepalive_time_ms", keepalive_ms),
         ("grpc.keepalive_timeout_ms", keepalive_ms),
+        (
+            "grpc.http2.ping_timeout_ms",
+            keepalive_ms,
+        ),  # without it an unanswered ping is waited for a minute (measured)
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", keepalive_ms // 2),

@@ -15,7 +15,7 @@ class MemoryZooKeeper:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._contenders: list[MemoryElection] = []
-        self._members: list[str] = []
+        self._members: dict[str, MemoryDirectory] = {}
         self._down = False
 
     @property
@@ -62,7 +62,7 @@ class MemoryZooKeeper:
         with self._lock:
             return not self._down and self._contenders[:1] == [contender]
 
-    def members(self) -> list[str]:
+    def members(self) -> dict[str, MemoryDirectory]:
         self.ask()
         return self._members
 
@@ -109,7 +109,6 @@ class MemoryDirectory:
 
     def __init__(self, zookeeper: MemoryZooKeeper) -> None:
         self._zookeeper = zookeeper
-        self._entered: list[str] = []
 
     def leader_address(self) -> str | None:
         return next(iter(self._zookeeper.addresses()), None)
@@ -118,16 +117,18 @@ class MemoryDirectory:
         return self._zookeeper.addresses()
 
     def enter(self, name: str) -> None:
-        self._zookeeper.members().append(name)
-        self._entered.append(name)
+        """The latest holder of a name is the one who may take it away."""
+        self._zookeeper.members()[name] = self
 
     def leave(self, name: str) -> None:
-        self._zookeeper.members().remove(name)
-        self._entered.remove(name)
+        members = self._zookeeper.members()
+        if members.get(name) is self:
+            del members[name]
 
     def members(self) -> Sequence[str]:
         return sorted(self._zookeeper.members())
 
     def close(self) -> None:
-        for name in list(self._entered):
-            self.leave(name)
+        members = self._zookeeper.members()
+        for name in [name for name, holder in members.items() if holder is self]:
+            del members[name]

@@ -71,12 +71,13 @@ class ZooKeeperElection:
         self._connection = 0  # counts breaks and returns; written by kazoo's thread alone
         self._standing = _Standing()
         self._update, self._proof = threading.Lock(), threading.Lock()
-        self._told = False
+        self._told: str | None = None  # the node as which we last said that we are the first
 
     def contend(self, address: str, on_change: Callable[[], None]) -> None:
         """Enter the election. `Unavailable` when ZooKeeper does not answer within `connect_timeout_s`; then nothing is left
         behind and `contend` may be called again. Once entered, the contender enters again by itself after each expiry.
-        `on_change` is called, in a thread of this object, whenever `leads` may have another answer than before."""
+        `on_change` is called, in a thread of this object, whenever `leads` may have another answer than before,
+        also when it was lost and regained so quickly that nobody saw it."""
         assert self._keeper is None, "a contender enters once"
         self._address, self._on_change = address.encode(), on_change
         try:
@@ -106,7 +107,7 @@ class ZooKeeperElection:
             keeper.stop()
         if standing.node is not None and self._session.connected:
             self._remove(standing.node)  # the session's end does it too, but only once that is answered
-        self._told = False
+        self._told = None
         self._session.close()
 
     # -- in the keeper's thread ----------------------------------------------------------------------------------------
@@ -162,10 +163,10 @@ class ZooKeeperElection:
             log.info("a contender's node goes with its session: %s", error)
 
     def _tell(self) -> None:
-        first = self._first()
-        if first == self._told:
+        node = self._standing.node if self._first() else None
+        if node == self._told:
             return
-        self._told = first
+        self._told = node
         try:
             self._on_change()
         except Exception:
