@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from airflow_kafka_exactly.adapters.kafka import metadata
 from airflow_kafka_exactly.adapters.kafka.config import admin_config
 from airflow_kafka_exactly.adapters.kafka.trouble import Trouble
-from airflow_kafka_exactly.errors import TopicMissing
+from airflow_kafka_exactly.errors import TopicMissing, Unavailable
 from airflow_kafka_exactly.ports import GroupFacts, TopicFacts
 from airflow_kafka_exactly.protocol.record import Partition
 
@@ -119,8 +119,18 @@ class ClusterAdmin:
 
     def _positions(self, partitions: Iterable[Partition], at: Any) -> Mapping[Partition, int]:
         wanted = {(p.topic, p.number): p for p in partitions}
-        if not wanted:
-            return {}
+        deadline = time.monotonic() + self._timeout_s
+        while wanted:
+            try:
+                return self._ask_positions(wanted, at)
+            except _Moved:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_S)
+                self._look_for_leaders({topic for topic, _ in wanted})
+        return {}
+
+    def _ask_positions(self, wanted: Mapping[tuple[str, int], Partition], at: Any) -> Mapping[Partition, int]:
         asked = self._kafka().list_offsets(
             {TopicPartition(topic, number): at for topic, number in wanted},
             isolation_level=IsolationLevel.READ_COMMITTED,
@@ -128,14 +138,22 @@ class ClusterAdmin:
         )
         return {wanted[tp.topic, tp.partition]: self._answer(future).offset for tp, future in asked.items()}
 
+    def _look_for_leaders(self, topics: Iterable[str]) -> None:
+        """The client asks the leader it knows from before; only new metadata names the present one."""
+        for topic in topics:
+            try:
+                self._kafka().list_topics(topic, timeout=self._timeout_s)
+            except KafkaException as failed:
+                raise self._named(failed.args[0]) from failed
+
     # -- asking --------------------------------------------------------------------------------------------------------
 
     def _kafka(self) -> AdminClient:
         with self._opening:
             if self._client is None:
-                self._client = self._trouble.opening(
-                    AdminClient, {**self._config, "error_cb": self._trouble.heard}
-                )
+                config = {**self._config, "error_cb": self._trouble.heard, "logger": log}
+                self._client = self._trouble.opening(AdminClient, config)
+            self._client.poll(0)  # its news and its log
             return self._client
 
     def _current(self, partitions: Iterable[Partition]) -> list[Partition]:
@@ -178,44 +196,58 @@ class ClusterAdmin:
             try:
                 return future.result(_LOOK_S)
             except FutureTimeout:
-                self._kafka().poll(0)
+                self._kafka()
                 self._trouble.raise_hopeless()
                 if time.monotonic() > deadline:
                     raise self._trouble.unavailable(None) from None
             except KafkaException as failed:
-                self._kafka().poll(0)
+                self._kafka()
                 raise self._named(failed.args[0]) from failed
 
     def _named(self, error: KafkaError) -> Exception:
-        code = error.code()
+        code, told = error.code(), f"Kafka (connection {self._trouble.connection!r}): {error.str()}"
         if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return _NoSuchTopic(error.str())
+            return _NoSuchTopic(told)
         if code == KafkaError.GROUP_ID_NOT_FOUND:
-            return _NoSuchGroup(error.str())
-        if code in _ALTER_REFUSED:
-            return _Refused(error.str())
+            return _NoSuchGroup("Kafka", f"connection {self._trouble.connection!r}", error.str())
+        for codes, kind in ((_ALTER_REFUSED, _Refused), (_MOVED, _Moved)):
+            if code in codes:
+                return kind("Kafka", f"connection {self._trouble.connection!r}", error.str())
         return self._trouble.error(error)
 
 
-class _NoSuchTopic(Exception):
-    """Ends here."""
+class _NoSuchTopic(TopicMissing):
+    """Of one topic among several."""
 
 
-class _NoSuchGroup(Exception):
-    """Ends here."""
+class _NoSuchGroup(Unavailable):
+    """A group without members and offsets."""
 
 
-class _Refused(Exception):
-    """Ends here."""
+class _Refused(Unavailable):
+    """The group is not empty."""
+
+
+class _Moved(Unavailable):
+    """The partition's leader has changed, as far as we know."""
 
 
 _ALTER_REFUSED: Final = frozenset(
     {
-        KafkaError.UNKNOWN_MEMBER_ID,  # the group is not empty
+        KafkaError.UNKNOWN_MEMBER_ID,  # how a group with members answers
         KafkaError.NON_EMPTY_GROUP,
         KafkaError.ILLEGAL_GENERATION,
         KafkaError.REBALANCE_IN_PROGRESS,
         KafkaError.GROUP_SUBSCRIBED_TO_TOPIC,
+    }
+)
+_MOVED: Final = frozenset(
+    {
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
     }
 )
 

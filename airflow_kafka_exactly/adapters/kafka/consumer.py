@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 _FILL_S: Final = 0.01
 """With the first record in hand, the rest of a fetch is waited for so long."""
 _CLOSE_S: Final = 4.0
-_SEEK_TRIES: Final = 100
-_SEEK_PAUSE_S: Final = 0.02
 _STUCK_S: Final = 1.0
 
 
@@ -142,6 +140,7 @@ class KafkaGroupConsumer:
                 self._consumer.close()
             except (KafkaException, RuntimeError) as failed:
                 log.warning("closing a Kafka consumer: %s", failed)
+            self._ownership.clear()
 
     # -- what a poll brings --------------------------------------------------------------------------------------------
 
@@ -230,15 +229,16 @@ class KafkaGroupConsumer:
                 del self._stuck[key]
 
     def _seek(self, key: Key, offset: int) -> None:
-        for _ in range(_SEEK_TRIES):
-            try:
-                self._consumer.seek(TopicPartition(*key, offset))
-            except KafkaException as failed:  # a partition that has just been assigned cannot be moved yet
-                refusal = failed
-                time.sleep(_SEEK_PAUSE_S)
-            else:
-                return
-        raise self._trouble.unavailable(refusal.args[0])
+        """Fetch from `offset` next. A fetcher that has not begun, or that the broker's answer has stopped, cannot be moved:
+        that one is begun anew."""
+        at = TopicPartition(*key, offset)
+        try:
+            self._consumer.seek(at)
+        except KafkaException:
+            self._consumer.incremental_unassign([at])
+            self._consumer.incremental_assign([at])
+            if self._paused or key in self._unopened:
+                self._consumer.pause([at])
 
     # -- rebalances (called inside `consume`) --------------------------------------------------------------------------
 

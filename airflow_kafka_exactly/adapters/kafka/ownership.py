@@ -66,3 +66,7 @@ class Ownership:
         with self.lock:
             for key in keys:
                 self._owned.pop(key, None)
+
+    def clear(self) -> None:
+        """Closed; called with the lock held."""
+        self._owned.clear()

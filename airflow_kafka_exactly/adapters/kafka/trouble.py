@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -56,6 +57,9 @@ _ODD_TOPIC: Final = _codes(
 _TELLING: Final = _codes("_RESOLVE", "_TRANSPORT") | _CREDENTIALS
 """What says why nobody answers; `_ALL_BROKERS_DOWN` and `_TIMED_OUT` only say that."""
 
+_QUIET_S: Final = 30.0
+"""A broker that is away is tried several times a second; each kind of news is logged so often."""
+
 
 class Trouble:
     """What was last heard of the brokers, and the error that follows from it."""
@@ -64,12 +68,16 @@ class Trouble:
         self.connection = connection
         self._also = also
         self._last: KafkaError | None = None
+        self._logged: dict[int, float] = {}
 
     def heard(self, error: KafkaError) -> None:
         """The client's `error_cb`: news of the brokers, most of which pass by themselves."""
         if error.code() in _TELLING:
             self._last = error
-        log.warning("Kafka (connection %r): %s", self.connection, error.str())
+        now = time.monotonic()
+        if now - self._logged.get(error.code(), float("-inf")) > _QUIET_S:
+            self._logged[error.code()] = now
+            log.warning("Kafka (connection %r): %s", self.connection, error.str())
         if self._also is not None:
             self._also(error)
 

@@ -1,0 +1,131 @@
+"""A member that polls is never evicted, and a group that works is never disturbed."""
+
+import json
+import threading
+import time
+
+import pytest
+from brokers import RealCluster, TestMember, all_owned, eventually, settings
+
+from airflow_kafka_exactly.protocol.claims import CommitCode
+
+pytestmark = pytest.mark.integration
+
+
+class Rebalances:
+    """Counts what the client says of its group, from its statistics."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def config(self) -> dict[str, object]:
+        return {"statistics.interval.ms": 100, "stats_cb": self._told}
+
+    def _told(self, statistics: str) -> None:
+        self.count = max(self.count, json.loads(statistics).get("cgrp", {}).get("rebalance_cnt", 0))
+
+
+def test_case_08_trickling_records_cause_no_rebalance(kafka: str) -> None:
+    cluster, seen = RealCluster(kafka), Rebalances()
+    topic = cluster.topic(2)
+    ours = settings(cluster, topic, config=seen.config())
+    other = settings(cluster, topic, group_id=ours.group_id)
+    one, two = (
+        TestMember(cluster.consumers(ours), "dag.task[0]"),
+        TestMember(cluster.consumers(other), "dag.task[1]"),
+    )
+    one.poll_until(lambda: two.poll() and all_owned([one, two], 2), within_s=30)
+    eventually(lambda: one.poll() and two.poll() and seen.count > 0)
+    before, told = seen.count, (len(one.told), len(two.told))
+    for at in range(100):
+        cluster.produce(topic, b"%d" % at, number=at % 2)
+        one.poll(timeout_s=0.02)
+        two.poll(timeout_s=0.02)
+        if at % 25 == 10:  # the second slot goes from trigger to worker and back
+            two.consumer.close()
+            starts = {b.partition.number: two.stop_of(b.partition.number) for b in two.batches}
+            fresh = TestMember(cluster.consumers(other), "dag.task[1]")
+            fresh.starts, fresh.batches = starts, two.batches
+            two = fresh
+    eventually(lambda: one.poll() and two.poll() and len(one.values() + two.values()) == 100)
+    assert len(set(one.values() + two.values())) == 100
+    eventually(
+        lambda: (
+            one.poll()
+            and two.poll()
+            and one.stop_of() + two.stop_of(1) + one.stop_of(1) + two.stop_of() == 100
+        )
+    )
+    assert seen.count == before, "a handover is no change of membership"
+    assert len(one.told) == told[0]
+    for member in (one, two):
+        member.consumer.close()
+
+
+def test_case_27_polling_goes_on_while_a_function_runs_longer_than_max_poll_interval(kafka: str) -> None:
+    cluster = RealCluster(kafka)
+    topic = cluster.topic()
+    cluster.produce(topic, b"a", b"b")
+    member = TestMember(cluster.consumers(settings(cluster, topic, config={"max.poll.interval.ms": 6000})))
+    member.poll_until(lambda: member.stop_of() == 2)
+    partition, finished = member.batches[0].partition, threading.Event()
+    timer = threading.Timer(9, finished.set)  # the user's function
+    timer.start()
+    member.consumer.pause()
+    member.poll_until(finished.is_set)
+    member.consumer.resume()
+    timer.join()
+    assert member.told == [("assigned", frozenset({0}))]
+    assert member.consumer.commit({partition: (2, 1)})[partition][0] is CommitCode.ACCEPTED
+    cluster.produce(topic, b"c")
+    member.poll_until(lambda: member.stop_of() == 3)
+    assert member.values() == [b"a", b"b", b"c"]
+    member.consumer.close()
+
+
+def test_case_29_a_member_that_does_not_poll_loses_its_partitions_and_no_offset_leaves(kafka: str) -> None:
+    cluster = RealCluster(kafka)
+    topic = cluster.topic()
+    cluster.produce(topic, b"a")
+    member = TestMember(cluster.consumers(settings(cluster, topic, config={"max.poll.interval.ms": 6000})))
+    member.poll_until(lambda: member.stop_of() == 1)
+    partition = member.batches[0].partition
+    answers: list[object] = []
+    lost = member.lost
+
+    def remember(partitions: object) -> None:
+        lost(partitions)  # type: ignore[arg-type]
+        answers.append(member.consumer.commit({partition: (1, 1)})[partition])
+
+    member.lost = remember  # type: ignore[method-assign]
+    time.sleep(8)  # what max.poll.interval.ms forbids
+    member.poll_until(lambda: len(member.told) >= 3, within_s=30)
+    assert [kind for kind, _ in member.told] == ["assigned", "lost", "assigned"]
+    assert answers == [(CommitCode.ORPHAN, "NOT_ASSIGNED")]
+    assert cluster.admin().committed(_group(member), [partition]) == {}
+    member.consumer.close()
+
+
+def _group(member: TestMember) -> str:
+    return str(member.consumer._openings._settings.group_id)  # type: ignore[attr-defined]
+
+
+def test_an_offset_commit_from_another_thread_passes_while_polling(kafka: str) -> None:
+    cluster = RealCluster(kafka)
+    topic = cluster.topic()
+    member = TestMember(cluster.consumers(settings(cluster, topic)))
+    member.poll_until(lambda: member.owns(0))
+    (partition,) = member.consumer.assignment()
+    answers: list[object] = []
+
+    def commit() -> None:
+        answers.extend(member.consumer.commit({partition: (n, n)})[partition][0] for n in range(1, 101))
+
+    thread = threading.Thread(target=commit)
+    thread.start()
+    cluster.produce(topic, *(b"%d" % n for n in range(200)))
+    member.poll_until(lambda: not thread.is_alive())
+    member.poll_until(lambda: member.stop_of() == 200)
+    assert answers == [CommitCode.ACCEPTED] * 100
+    assert cluster.admin().committed(_group(member), [partition]) == {partition: 100}
+    member.consumer.close()
