@@ -276,7 +276,9 @@ class GroupConsumer(Protocol):
     called from another one."""
 
     def poll(self, max_records: int, timeout_s: float) -> Polled:
-        """`Fenced` when another process took the `group.instance.id` over."""
+        """`Fenced` when Kafka says that another process took the `group.instance.id` over. Kafka's client also says so when
+        its session ended while no broker answered: read the incarnation; when it is still the current one, close this
+        consumer and open another. `Unavailable`, and whatever the listener raised, pass: nothing is skipped by polling again."""
         ...
 
     def pause(self) -> None: ...
