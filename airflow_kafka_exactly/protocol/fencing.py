@@ -7,6 +7,9 @@ the wait again. The ledger's own clock still decides whether the lease is over: 
 
 from __future__ import annotations
 
+MAX_SILENCE_S = 5.0
+"""Between two answers of the ledger; far less than a lease, more than a slow tick."""
+
 
 class FenceWatch:
     def __init__(self, grace_s: float) -> None:
@@ -16,7 +19,7 @@ class FenceWatch:
 
     def answered(self, now: float) -> None:
         """The ledger answered."""
-        if self._since is None or now - self._last > self._grace_s / 2:
+        if self._since is None or now - self._last > MAX_SILENCE_S:
             self._since = (
                 now  # first answer, or we were silent for so long that nobody knows what happened meanwhile
             )
