@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Final, TypeVar
@@ -74,9 +74,13 @@ class ClusterAdmin:
         return self.latest(partitions)
 
     def group(self, group_id: str) -> GroupFacts:
-        asked = self._kafka().describe_consumer_groups([group_id], request_timeout=self._timeout_s)
+        def ask() -> Future[Any]:
+            return self._kafka().describe_consumer_groups([group_id], request_timeout=self._timeout_s)[
+                group_id
+            ]
+
         try:
-            group = self._answer(asked[group_id])
+            group = self._from_coordinator(ask)
         except _NoSuchGroup:
             return GroupFacts(True, ())
         instances = tuple(sorted(member.group_instance_id or "" for member in group.members))
@@ -174,9 +178,14 @@ class ClusterAdmin:
             return {}
         names = {(p.topic, p.number): p for p in partitions}
         wanted = [ConsumerGroupTopicPartitions(group_id, [TopicPartition(*name) for name in names])]
-        asked = self._kafka().list_consumer_group_offsets(wanted, request_timeout=self._timeout_s)
+
+        def ask() -> Future[Any]:
+            return self._kafka().list_consumer_group_offsets(wanted, request_timeout=self._timeout_s)[
+                group_id
+            ]
+
         try:
-            answer = self._answer(asked[group_id])
+            answer = self._from_coordinator(ask)
         except _NoSuchGroup:
             return {}
         found = {}
@@ -186,6 +195,17 @@ class ClusterAdmin:
             if tp.offset >= 0:
                 found[names[tp.topic, tp.partition]] = (tp.offset, metadata.read(tp.metadata))
         return found
+
+    def _from_coordinator(self, ask: Callable[[], Future[Any]]) -> Any:
+        """A group's coordinator that starts or moves is asked again: a cluster's first group waits for its offsets topic."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return self._answer(ask())
+            except _NoCoordinator:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_S)
 
     def _answer(self, future: Future[Any], timeout_s: float | None = None) -> Any:
         """Wait for one answer. `Unavailable` or `ConfigurationError` when there is none."""
@@ -210,7 +230,7 @@ class ClusterAdmin:
             return _NoSuchTopic(told)
         if code == KafkaError.GROUP_ID_NOT_FOUND:
             return _NoSuchGroup("Kafka", f"connection {self._trouble.connection!r}", error.str())
-        for codes, kind in ((_ALTER_REFUSED, _Refused), (_MOVED, _Moved)):
+        for codes, kind in ((_ALTER_REFUSED, _Refused), (_MOVED, _Moved), (_UNCOORDINATED, _NoCoordinator)):
             if code in codes:
                 return kind("Kafka", f"connection {self._trouble.connection!r}", error.str())
         return self._trouble.error(error)
@@ -232,6 +252,10 @@ class _Moved(Unavailable):
     """The partition's leader has changed, as far as we know."""
 
 
+class _NoCoordinator(Unavailable):
+    """The group's coordinator starts, or has moved."""
+
+
 _ALTER_REFUSED: Final = frozenset(
     {
         KafkaError.UNKNOWN_MEMBER_ID,  # how a group with members answers
@@ -248,6 +272,13 @@ _MOVED: Final = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.OFFSET_NOT_AVAILABLE,
+    }
+)
+_UNCOORDINATED: Final = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     }
 )
 
