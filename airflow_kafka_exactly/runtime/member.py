@@ -62,6 +62,8 @@ class Member:
         hand = self._in.poller.hand
         ours = hand.hold(voted.parts)
         held = tuple(p for p, mine in zip(voted.parts, ours, strict=True) if mine)
+        if not held:
+            return  # all of it has moved to another member since it was voted on
         left = {p.batch.partition: p for p in held}
         try:
             result = self._claim(voted, held)
