@@ -1,0 +1,65 @@
+"""`airflow kafka-exactly …`: the commands' names and options. Airflow imports this at each start of any `airflow` command, so
+what they do is in `commands.py` and imported when it is asked for."""
+
+from __future__ import annotations
+
+from airflow.cli.cli_config import (
+    ARG_VERBOSE,
+    ActionCommand,
+    Arg,
+    CLICommand,
+    GroupCommand,
+    lazy_load_command,
+)
+
+ARG_OUTPUT = Arg(
+    ("-o", "--output"), help="How to print (default: table)", choices=("table", "json"), default="table"
+)
+ARG_GROUP = Arg(("-g", "--group"), help="Only this consumer group")
+ARG_THE_GROUP = Arg(("-g", "--group"), help="The consumer group", required=True)
+ARG_ALL = Arg(("-a", "--all"), help="Closed ones as well", action="store_true")
+ARG_KAFKA = Arg(
+    ("--kafka-config-id",), help="The Kafka connection (default: [kafka_exactly] kafka_conn_id)", default=""
+)
+
+
+def _command(name: str, help_text: str, *args: Arg) -> ActionCommand:
+    return ActionCommand(
+        name=name,
+        help=help_text,
+        func=lazy_load_command(f"airflow_kafka_exactly.commands.{name}"),
+        args=(*args, ARG_OUTPUT, ARG_VERBOSE),
+    )
+
+
+def get_commands() -> list[CLICommand]:
+    """What `cli` in the provider's description names."""
+    return [
+        GroupCommand(
+            name="kafka-exactly",
+            help="Records consumed from Kafka, each with its effect exactly once",
+            subcommands=(
+                _command("migrate", "Create the ledger's schema, or bring it up to date"),
+                _command("status", "Leader, members, lag, open doubts and orphan commits", ARG_KAFKA),
+                _command(
+                    "doubts",
+                    "Records of which nobody knows yet whether their effect has happened",
+                    ARG_GROUP,
+                    ARG_ALL,
+                ),
+                _command(
+                    "orphans",
+                    "Settled records that Kafka's committed offset has not passed",
+                    ARG_GROUP,
+                    ARG_ALL,
+                ),
+                _command(
+                    "reconcile",
+                    "Compare each offset below the committed one with the ledger; exits 1 when one deviates",
+                    ARG_THE_GROUP,
+                    ARG_KAFKA,
+                ),
+                _command("coordinator", "Contend for leadership, and lead, until told to stop", ARG_KAFKA),
+            ),
+        )
+    ]
