@@ -2,10 +2,15 @@
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -27,6 +32,7 @@ from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, Partit
 from airflow_kafka_exactly.settings import LedgerSettings
 
 pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -201,3 +207,21 @@ def wait_for(condition: Callable[[], bool], at_most_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < ends_at, "it never came true"
         time.sleep(0.02)
+
+
+def test_connections_of_airflows_own_database_are_found(database: str, tmp_path: Path) -> None:
+    """A command is no task: Airflow looks into its database only because the command says that it may."""
+    parts = psycopg.conninfo.conninfo_to_dict(database)
+    place = [*("--conn-host", parts["host"], "--conn-port", parts["port"], "--conn-schema", parts["dbname"])]
+    login = ["--conn-login", parts["user"], "--conn-password", parts["password"]]
+    airflow = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    airflow([sys.executable, "-m", "airflow", "db", "migrate"], env=environment)
+    add = ["connections", "add", "kafka_exactly_ledger", "--conn-type", "postgres", *place, *login]
+    airflow([sys.executable, "-m", "airflow", *map(str, add)], env=environment)
+    code = (
+        "import argparse; from airflow_kafka_exactly import commands; "
+        "commands.migrate(argparse.Namespace(output='json', verbose=False))"
+    )
+    done = airflow([sys.executable, "-c", code], env=environment)
+    assert json.loads(done.stdout)["before"] == 0
