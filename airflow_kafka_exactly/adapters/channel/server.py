@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -152,8 +153,14 @@ class GrpcServer:
                 heard = next(messages, None)
                 if heard is None:
                     return
+                try:
+                    known = codec.read_known(heard.known, len(feed.addition.digests))
+                except ValueError as error:
+                    log.warning("a standby answered what does not fit: %s", error)
+                    stream.cancel()
+                    return
                 if feed.known is not None:
-                    feed.known.set_result(codec.read_known(heard.known, len(feed.addition.digests)))
+                    feed.known.set_result(known)
             stream.caught_up()
 
     def _collect(self, _message: pb.Done, context: Any) -> Iterator[pb.SnapshotPiece]:
@@ -179,7 +186,8 @@ class GrpcServer:
         def ended() -> None:
             stream.end()
             if not self._stopping.is_set() and self._pool is not None:
-                self._pool.submit(gone)
+                with contextlib.suppress(RuntimeError):  # stopped in this moment
+                    self._pool.submit(gone)
 
         if not context.add_callback(ended):
             ended()

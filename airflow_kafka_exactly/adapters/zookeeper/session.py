@@ -51,7 +51,8 @@ class Session:
         """Connect; `Unavailable` after `connect_timeout_s`. A session that broke later reconnects by itself."""
         with self._lock:
             if self._client is None:
-                self._client = self._start()
+                self._client = self._made()  # before it starts: callbacks of any other client are ignored
+                self._client.start_async()
         if not self._connected.wait(self._settings.connect_timeout_s):
             raise self._unavailable(f"no session within {self._settings.connect_timeout_s:g} s")
 
@@ -91,7 +92,7 @@ class Session:
         except (KazooException, KazooTimeoutError, OSError) as error:
             raise self._unavailable(f"{name} failed: {type(error).__name__} {error}".rstrip()) from error
 
-    def _start(self) -> KazooClient:
+    def _made(self) -> KazooClient:
         client = KazooClient(
             hosts=self._settings.hosts,
             timeout=self._settings.session_timeout_s,
@@ -101,11 +102,10 @@ class Session:
             logger=log,
         )
         client.add_listener(lambda state: self._state_changed(client, state))
-        client.start_async()
         return client
 
     def _state_changed(self, client: KazooClient, state: str) -> None:
-        if client is not self._client and self._client is not None:
+        if client is not self._client:
             return  # the last words of a client that was closed
         if state == KazooState.CONNECTED:
             self._connected.set()

@@ -12,19 +12,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from fakes import FakeLeader, FakeStandby, ballot, eventually
+from fakes import FakeLeader, FakeStandby, ballot, digests, eventually
 from proxy import Proxy
-from wires import settings
+from wires import Follower, settings
 
-from airflow_kafka_exactly.adapters.channel import GrpcChannel, GrpcServer, listening, server
+from airflow_kafka_exactly.adapters.channel import GrpcChannel, GrpcServer, codec, listening, server
 from airflow_kafka_exactly.adapters.channel import kafka_exactly_pb2 as pb
 from airflow_kafka_exactly.errors import ConfigurationError, PeerRefused, Unavailable
+from airflow_kafka_exactly.ports import Addition
 from airflow_kafka_exactly.protocol.claims import Life
-from airflow_kafka_exactly.protocol.votes import Hello, Notice, NoticeKind
+from airflow_kafka_exactly.protocol.votes import BallotAnswer, Hello, Notice, NoticeKind
 
 LIFE = Life(group_id="payments", slot="dag.task[0]", incarnation=3)
 KEEPALIVE_S = settings().keepalive_s
@@ -286,3 +288,44 @@ def self_signed() -> tuple[bytes, bytes]:
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return private, certificate.public_bytes(pem)
+
+
+def test_an_answer_that_does_not_fit_its_question_drops_the_peer(leader, served):
+    link = GrpcChannel(settings()).link(served[0], LIFE)
+    leader.vote = lambda _ballot: BallotAnswer(7, (np.zeros(2, np.uint8),))
+    with pytest.raises(PeerRefused, match="differ in number"):
+        link.vote(ballot(LIFE, 3))
+    leader.vote = lambda _ballot: BallotAnswer(7, (np.full(3, 9, np.uint8),))
+    with pytest.raises(PeerRefused, match="unknown vote 9"):
+        link.vote(ballot(LIFE, 3))
+    link.close()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "wrong"),
+    [
+        ([("a", 1, 4, b"ab")], "the end came within"),
+        ([("a", 1, 4, b"ab"), ("b", 1, 4, b"cd")], "was unfinished"),
+        ([("a", 1, 4, b"abcde")], "more bytes"),
+        ([("a", 1, codec.SNAPSHOT_MAX_BYTES + 1, b"a")], "a piece of"),
+    ],
+)
+def test_snapshots_that_are_not_whole_are_refused(pieces, wrong):
+    reader = codec.SnapshotReader()
+
+    def read() -> None:
+        for group, sequence, total, data in pieces:
+            reader.add(pb.SnapshotPiece(group_id=group, sequence=sequence, total=total, data=data))
+        reader.snapshots()
+
+    with pytest.raises(ValueError, match=wrong):
+        read()
+
+
+def test_a_standby_that_says_nonsense_leaves_the_set(leader, served):
+    follower = Follower(lambda handler, stop: GrpcChannel(settings()).follow(served[0], "one", handler, stop))
+    eventually(lambda: served[1].replicate(Addition("payments", 1, digests(1))))
+    follower.standby.knows = lambda _ids: [True] * 100
+    assert served[1].replicate(Addition("payments", 2, digests(3))) == {}
+    eventually(lambda: follower.over)
+    assert served[1].replicate(Addition("payments", 3, digests(3))) == {}
