@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 
 from airflow_kafka_exactly.adapters.kafka import ClusterAdmin, KafkaConsumers
 from airflow_kafka_exactly.adapters.memory.broker import MemoryBroker
@@ -39,6 +39,7 @@ class Cluster(Protocol):
     def transaction(self, topic: str, *values: bytes, commit: bool) -> None: ...
     def delete(self, topic: str) -> None: ...
     def recreate(self, topic: str, partitions: int = 1) -> None: ...
+    def add_partitions(self, topic: str, partitions: int) -> None: ...
     def delete_before(self, topic: str, number: int, offset: int) -> None: ...
     def plain_commit(self, group_id: str, topic: str, number: int, offset: int) -> None: ...
     def end_session(self, group_id: str, slot: str) -> None:
@@ -72,7 +73,11 @@ class RealCluster:
 
     def config(self) -> Mapping[str, Any]:
         # A fetch that finds nothing waits so long before it reports the end: less than the stock 500 ms makes tests quick.
-        return {"bootstrap.servers": self.bootstrap, "fetch.wait.max.ms": 50}
+        return {
+            "bootstrap.servers": self.bootstrap,
+            "fetch.wait.max.ms": 50,
+            "topic.metadata.refresh.interval.ms": 1000,
+        }
 
     def topic(self, partitions: int = 1) -> str:
         name = unique("topic")
@@ -109,6 +114,9 @@ class RealCluster:
     def recreate(self, topic: str, partitions: int = 1) -> None:
         self.delete(topic)
         self._create(topic, partitions)
+
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        self._client.create_partitions([NewPartitions(topic, partitions)])[topic].result(30)
 
     def delete_before(self, topic: str, number: int, offset: int) -> None:
         for future in self._client.delete_records([TopicPartition(topic, number, offset)]).values():
@@ -169,6 +177,9 @@ class MemoryCluster:
     def recreate(self, topic: str, partitions: int = 1) -> None:
         self.delete(topic)
         self.broker.create_topic(topic, partitions)
+
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        self.broker.add_partitions(topic, partitions)
 
     def delete_before(self, topic: str, number: int, offset: int) -> None:
         self.broker.delete_before(topic, number, offset)

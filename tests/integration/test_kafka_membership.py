@@ -6,6 +6,7 @@ import time
 
 import pytest
 from brokers import RealCluster, TestMember, all_owned, eventually, settings
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from airflow_kafka_exactly.protocol.claims import CommitCode
 
@@ -128,4 +129,36 @@ def test_an_offset_commit_from_another_thread_passes_while_polling(kafka: str) -
     member.poll_until(lambda: member.stop_of() == 200)
     assert answers == [CommitCode.ACCEPTED] * 100
     assert cluster.admin().committed(_group(member), [partition]) == {partition: 100}
+    member.consumer.close()
+
+
+class FailsAfterTaking:
+    """A client that takes messages from its queue and then fails, every third time."""
+
+    def __init__(self, real: Consumer) -> None:
+        self.real, self.calls = real, 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def consume(self, count: int, timeout_s: float) -> list[Message]:
+        messages = self.real.consume(count, timeout_s)
+        self.calls += bool(messages)
+        if messages and self.calls % 3 == 0:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        return messages
+
+
+def test_a_poll_that_fails_half_way_leaves_no_hole(kafka: str) -> None:
+    cluster = RealCluster(kafka)
+    topic = cluster.topic(2)
+    for number in range(2):
+        cluster.produce(topic, *(b"%d" % n for n in range(500)), number=number)
+    member = TestMember(cluster.consumers(settings(cluster, topic)))
+    member.consumer._consumer = failing = FailsAfterTaking(member.consumer._consumer)  # type: ignore[attr-defined]
+    member.poll_until(lambda: member.stop_of(0) == member.stop_of(1) == 500, max_records=50)
+    assert failing.calls > 6
+    for number in range(2):
+        offsets = [r.offset for b in member.batches if b.partition.number == number for r in b.records]
+        assert offsets == list(range(500))
     member.consumer.close()

@@ -52,7 +52,11 @@ class ClusterAdmin:
 
     def topics(self, names: Sequence[str], timeout_s: float | None = None) -> Mapping[str, TopicFacts]:
         wait_s = timeout_s or self._timeout_s
-        asked = self._kafka().describe_topics(TopicCollection(list(names)), request_timeout=wait_s)
+        if not names:
+            return {}
+        asked = self._kafka().describe_topics(
+            TopicCollection([*dict.fromkeys(names)]), request_timeout=wait_s
+        )
         found: dict[str, TopicFacts] = {}
         missing = []
         for name, future in asked.items():

@@ -28,7 +28,7 @@ from airflow_kafka_exactly.adapters.kafka.trouble import (
     is_odd_topic,
     is_out_of_range,
 )
-from airflow_kafka_exactly.errors import Unavailable
+from airflow_kafka_exactly.errors import KafkaExactlyError, Unavailable
 from airflow_kafka_exactly.ports import Polled, RebalanceListener
 from airflow_kafka_exactly.protocol.claims import CommitCode
 from airflow_kafka_exactly.protocol.record import Partition
@@ -99,9 +99,13 @@ class KafkaGroupConsumer:
         self._raise_kept()
         self._topics.look(busy=bool(self._held))
         self._renew_topics()
-        found, self._held = collect(self._held), []
-        if found.troubles:
+        held, self._held = self._held, []
+        found = collect(held)
+        try:
             self._events(found)
+        except KafkaExactlyError:
+            self._held = [m for m in held if m not in found.troubles]
+            raise
         return self._hand_over(found)
 
     def pause(self) -> None:
@@ -158,8 +162,15 @@ class KafkaGroupConsumer:
             if is_fatal_event(failed.args[0]):
                 raise self._trouble.error(failed.args[0]) from failed
             log.warning("polling Kafka: %s", failed)
+            self._begin_again()
             return []
         return messages + (self._without_mixed(more) if self._just_assigned else more)
+
+    def _begin_again(self) -> None:
+        """What the client had taken from its queue when it failed is gone."""
+        self._held = []
+        for key in self._ownership:
+            self._seek(key, self._ownership[key].next)
 
     def _without_mixed(self, messages: list[Message]) -> list[Message]:
         """Messages from before and after an assignment of the same partition cannot be told apart: fetch them again."""
@@ -249,7 +260,7 @@ class KafkaGroupConsumer:
             self._open(keys)
         except BaseException as error:  # noqa: BLE001 -- comes out of poll
             self._kept.append(error)
-            self._unopened.update(keys)
+        self._unopened.update(key for key in keys if self._ownership.get(key) is None)
         self._consumer.incremental_assign([TopicPartition(*key, self._start(key)) for key in keys])
         waiting = [key for key in keys if self._paused or key in self._unopened]
         if waiting:
@@ -281,11 +292,14 @@ class KafkaGroupConsumer:
         self._consumer.incremental_unassign(list(lost))
 
     def _open(self, keys: Sequence[Key]) -> None:
+        if not all(self._topics.exists(*key) for key in keys):
+            self._topics.hurry()  # the topic may have grown
+            self._topics.look(busy=True)
         openings = self._openings.look(self._consumer, keys, self._renewed) if keys else []
         if openings:
             starts = self._listener.assigned(openings)
             self._ownership.add({o.partition: starts[o.partition] for o in openings})
-        self._renewed.difference_update(keys)
+        self._renewed.difference_update((o.partition.topic, o.partition.number) for o in openings)
 
     def _start(self, key: Key) -> int:
         owned = self._ownership.get(key)
@@ -303,8 +317,8 @@ class KafkaGroupConsumer:
             return
         keys = sorted(self._unopened)
         self._open(keys)
-        self._unopened.clear()
         opened = [key for key in keys if self._ownership.get(key) is not None]
+        self._unopened.difference_update(opened)
         for key in opened:
             self._seek(key, self._ownership[key].next)
         if not self._paused:

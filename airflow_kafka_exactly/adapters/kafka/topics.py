@@ -52,7 +52,7 @@ class TopicWatch:
         if now - self._asked_at < (_BUSY_S if busy else _IDLE_S) or now < self._not_before:
             return
         with self._looking:
-            if self._asked_at > now:
+            if self._asked_at > now or self._not_before > now:
                 return  # another thread has just asked
             asked_at = time.monotonic()
             try:

@@ -51,6 +51,13 @@ class MemoryBroker:
                 group.offsets = {key: c for key, c in group.offsets.items() if key[0] != name}
             self.news.notify_all()
 
+    def add_partitions(self, name: str, partitions: int) -> None:
+        """So many in all."""
+        with self.news:
+            logs = self.topic(name).logs
+            logs.extend(PartitionLog() for _ in range(partitions - len(logs)))
+            self._rebalance_readers(name)
+
     def produce(
         self,
         topic: str,

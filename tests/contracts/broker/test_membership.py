@@ -199,3 +199,14 @@ def test_the_offsets_of_an_empty_group_alone_can_be_altered(cluster: Cluster, me
         "an alter keeps the claim number"
     )
     assert (again.openings[1].start, again.openings[1].committed) == (3, True)
+
+
+def test_partitions_that_a_topic_gets_later_are_assigned_too(cluster: Cluster, member: Member) -> None:
+    topic = cluster.topic(1)
+    one = member(settings(cluster, topic))
+    one.poll_until(lambda: one.owns(0))
+    cluster.add_partitions(topic, 3)
+    one.poll_until(lambda: one.owns(0, 1, 2), within_s=30)
+    cluster.produce(topic, b"new", number=2)
+    one.poll_until(lambda: one.values() == [b"new"])
+    assert [kind for kind, _ in one.told] == ["assigned", "assigned"]
