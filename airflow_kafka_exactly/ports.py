@@ -272,8 +272,8 @@ class RebalanceListener(Protocol):
 
 
 class GroupConsumer(Protocol):
-    """A static member of a consumer group. `poll`, `pause`, `resume` and `close` belong to one thread; `commit` may be
-    called from another one."""
+    """A static member of a consumer group. Everything belongs to the thread that polls; also `commit`, which never returns
+    from another thread while the client polls (seen with confluent-kafka 2.16)."""
 
     def poll(self, max_records: int, timeout_s: float) -> Polled:
         """`Fenced` when Kafka says that another process took the `group.instance.id` over. Kafka's client also says so when

@@ -102,6 +102,8 @@ class World:
     group: str = field(default_factory=lambda: unique("group"))
     batch: int = 100
     kafka_config: dict[str, Any] = field(default_factory=dict)
+    replaced: dict[str, Any] = field(default_factory=dict)
+    """Ports of the members that are not the real ones."""
 
     @contextlib.contextmanager
     def coordinator(self) -> Iterator[Coordinator]:
@@ -157,7 +159,12 @@ class World:
                 settings = self.member_settings(slot, owner)
                 with wiring.member_ports(self.services, settings.kafka, guarded=False) as ports:
                     membership = Membership(
-                        ports, settings, LifeKind.WORKER, summary, check=check, leader_timeout_s=DEADLINE_S
+                        replace(ports, **self.replaced),
+                        settings,
+                        LifeKind.WORKER,
+                        summary,
+                        check=check,
+                        leader_timeout_s=DEADLINE_S,
                     )
                     holder.append(membership)
                     with membership:

@@ -1,5 +1,9 @@
-"""Commits offsets off the user's thread. What is committed is the frontier that the ledger returned, so S2 holds by
+"""Commits offsets, in the polling thread. What is committed is the frontier that the ledger returned, so S2 holds by
 construction; a refused offset commit becomes an orphan commit, with its reason (S8).
+
+The polling thread, because a synchronous commit from any other thread never returns while the client polls (measured with
+confluent-kafka 2.16), and because what leaves the process and what is revoked are then one sequence: after a revoke nothing of
+that partition can leave it (case 29).
 """
 
 from __future__ import annotations
@@ -21,8 +25,7 @@ class OffsetCommitter:
     def __init__(self, shared: Shared) -> None:
         self._of = shared
         self._lock = threading.Lock()
-        self._owned = threading.RLock()
-        """Held while offsets leave the process, so that a revoked partition's offset never leaves after the revoke."""
+        self._due_at = float("-inf")
         self._consumer: GroupConsumer | None = None
         self._wanted: dict[Partition, int] = {}
         self._known: dict[Partition, int] = {}
@@ -50,8 +53,7 @@ class OffsetCommitter:
     # -- the polling thread
 
     def use(self, consumer: GroupConsumer | None) -> None:
-        with self._owned:
-            self._consumer = consumer
+        self._consumer = consumer
 
     def assigned(self, openings: Iterable[Opening], starts: Mapping[Partition, int]) -> None:
         """A frontier above the committed offset is an orphan commit that its new owner makes at once."""
@@ -61,34 +63,28 @@ class OffsetCommitter:
 
     def final(self, partitions: Iterable[Partition]) -> None:
         """The last offset commit of partitions that are being revoked."""
-        with self._owned:
-            self._commit(frozenset(partitions))
-            self.lost(partitions)
+        self._commit(frozenset(partitions))
+        self.lost(partitions)
 
     def lost(self, partitions: Iterable[Partition]) -> None:
         """What was settled and not committed is an orphan commit from here on."""
-        with self._owned:
-            due = self._take(frozenset(partitions))
-            with self._lock:
-                for partition in partitions:
-                    self._wanted.pop(partition, None)
-                    self._known.pop(partition, None)
-            if due:
-                self._orphaned({p: offset for p, (offset, _) in due.items()}, "PARTITION_LOST")
+        due = self._take(frozenset(partitions))
+        with self._lock:
+            for partition in partitions:
+                self._wanted.pop(partition, None)
+                self._known.pop(partition, None)
+        if due:
+            self._orphaned({p: offset for p, (offset, _) in due.items()}, "PARTITION_LOST")
 
-    # -- the thread
+    def commit_when_due(self) -> None:
+        """Between two polls: at most once in `COMMIT_EVERY_S`."""
+        if self._of.clock.now() >= self._due_at:
+            self._due_at = self._of.clock.now() + COMMIT_EVERY_S
+            self.commit()
 
-    def run(self) -> None:
-        while not self._of.background.stopping.wait(COMMIT_EVERY_S):
-            self.flush()
-
-    def flush(self) -> None:
-        """Commit what is due, now."""
-        with self._owned:
-            if self._consumer is not None:
-                self._commit(self._consumer.assignment())
-
-    # -- while `_owned` is held
+    def commit(self) -> None:
+        if self._consumer is not None:
+            self._commit(self._consumer.assignment())
 
     def _take(self, of: frozenset[Partition]) -> dict[Partition, tuple[int, int]]:
         with self._lock:

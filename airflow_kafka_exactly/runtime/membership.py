@@ -108,7 +108,6 @@ class Membership:
         self.background.spawn("lease", lambda: self.lease.run(self.life))
         self.background.spawn("poll", self.poller.run)
         self.background.spawn("vote", self.voter.run)
-        self.background.spawn("commit", self.committer.run)
         self._entered = True
 
     def _refuse_strangers(self) -> None:
@@ -162,9 +161,7 @@ class Membership:
     # -- closing
 
     def close(self) -> None:
-        """Commit what is due, stop the threads, sign off. Never leaves the group; at most `CLOSE_S` for the threads."""
-        if self._entered:
-            self._quietly("committing offsets", self.committer.flush)
+        """Stop the threads (the polling one commits what is due), sign off. Never leaves the group; at most `CLOSE_S`."""
         self.background.stop(CLOSE_S)
         if self._entered:
             self._quietly("closing the leader's link", self.voter.close)

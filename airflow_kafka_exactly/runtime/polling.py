@@ -205,6 +205,8 @@ class Poller:
             while not self._of.background.stopping.is_set():
                 self._throttle(consumer)
                 self.hand.polled(consumer.poll(self._of.settings.max_batch_records, POLL_S))
+                self._committer.commit_when_due()
+            self._committer.commit()
         finally:
             self._committer.use(None)
             consumer.close()
