@@ -152,7 +152,6 @@ class World:
         """Start a member; it has opened its life when this returns."""
         opened = threading.Event()
         summary = Summary()
-        holder: list[Membership] = []
 
         def work() -> None:
             try:
@@ -166,8 +165,8 @@ class World:
                         check=check,
                         leader_timeout_s=DEADLINE_S,
                     )
-                    holder.append(membership)
                     with membership:
+                        running.membership = membership
                         opened.set()
                         running.ending = Member(membership, function, until).run()
             except BaseException as failure:  # noqa: BLE001 - the test looks at it
@@ -178,11 +177,10 @@ class World:
         running = Running(membership=None, thread=threading.Thread(target=work), summary=summary)  # type: ignore[arg-type]
         running.thread.start()
         assert opened.wait(DEADLINE_S)
-        if not holder:
+        if running.membership is None:
             running.join()
             assert running.failure is not None
             raise running.failure
-        running.membership = holder[0]
         return running
 
     def until_end(self) -> Until:

@@ -110,6 +110,7 @@ class OffsetCommitter:
         for partition, (code, reason) in answers.items():
             if code in (CommitCode.ORPHAN, CommitCode.FATAL):
                 self._orphaned({partition: due[partition][0]}, reason)
+            if code is CommitCode.FATAL:  # one of the others is asked again while the partition is ours
                 with self._lock:
                     self._wanted.pop(partition, None)
 

@@ -100,8 +100,8 @@ class Membership:
             summary=self.summary,
         )
         self.committer = OffsetCommitter(shared)
-        self.poller = Poller(ports.consumers, self.committer, shared)
         finder = LeaderFinder(ports.directory, ports.channel, shared)
+        self.poller = Poller(ports.consumers, self.committer, shared, finder.forget)
         self.voter = Voter(finder, self.poller.hand, shared, self._leader_timeout_s)
         self.shared = shared
         self._enter_directory()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_kafka_exactly.errors import Fenced
@@ -185,8 +185,16 @@ class Hand:
 class Poller:
     """The polling thread, and the consumer's `RebalanceListener`."""
 
-    def __init__(self, consumers: Consumers, committer: OffsetCommitter, shared: Shared) -> None:
+    def __init__(
+        self,
+        consumers: Consumers,
+        committer: OffsetCommitter,
+        shared: Shared,
+        forget: Callable[[Sequence[Partition]], None],
+    ) -> None:
+        """`forget` tells the leader that a partition is given away."""
         self._consumers, self._committer, self._of = consumers, committer, shared
+        self._forget = forget
         self.hand = Hand(shared.settings.kafka.prefetch_max_bytes)
 
     def run(self) -> None:
@@ -250,8 +258,10 @@ class Poller:
             )
         self._committer.final(partitions)
         self.hand.gone(partitions)
+        self._forget(partitions)  # before the next owner can ask
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Not the owner any more: no offset of these partitions may leave the process (case 29)."""
         self._committer.lost(partitions)
         self.hand.gone(partitions)
+        self._forget(partitions)

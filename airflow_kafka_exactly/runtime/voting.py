@@ -15,9 +15,17 @@ from typing import TypeVar
 
 from airflow_kafka_exactly.errors import NoLeader, NotLeading, Unavailable
 from airflow_kafka_exactly.ports import Channel, Directory, LeaderLink
-from airflow_kafka_exactly.protocol.record import Batch
+from airflow_kafka_exactly.protocol.record import Batch, Partition
 from airflow_kafka_exactly.protocol.segments import ballot_parts, count_votes
-from airflow_kafka_exactly.protocol.votes import Ballot, BallotAnswer, BallotPart, Hello, Notice, Vote
+from airflow_kafka_exactly.protocol.votes import (
+    Ballot,
+    BallotAnswer,
+    BallotPart,
+    Dropped,
+    Hello,
+    Notice,
+    Vote,
+)
 from airflow_kafka_exactly.runtime.polling import Hand, HeldPart
 from airflow_kafka_exactly.runtime.shared import Shared
 
@@ -64,6 +72,16 @@ class LeaderFinder:
         if self._link is not None:
             self._link.close()
             self._link = None
+
+    def forget(self, partitions: Sequence[Partition]) -> None:
+        """What was asked about these partitions and not claimed is free for others (from any thread). A leader that does not
+        hear it answers them *doubtful*, which costs an evidence check and no more."""
+        link = self._link
+        if link is not None and partitions:
+            try:
+                link.drop(Dropped(self._life, tuple(partitions)))
+            except (NotLeading, Unavailable) as deaf:
+                log.info("%s: the leader did not hear of dropped partitions: %s", self._life.slot, deaf)
 
     def notices(self) -> Sequence[Notice]:
         link = self._link

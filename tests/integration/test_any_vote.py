@@ -32,7 +32,7 @@ class Oracle:
         self._chance, self.epoch, self._lock = np.random.default_rng(seed), epoch, threading.Lock()
         self.votes = list(Vote)
 
-    def hello(self, hello: Hello) -> int:
+    def hello(self, _: Hello) -> int:
         return self.epoch
 
     def vote(self, ballot: Ballot) -> BallotAnswer:
@@ -44,7 +44,7 @@ class Oracle:
 
     def drop(self, dropped: Dropped) -> None: ...
     def member_gone(self, life: Life) -> None: ...
-    def follow(self, standby: str) -> list[FilterSnapshot]:
+    def follow(self, _: str) -> list[FilterSnapshot]:
         return []
 
     def standby_gone(self, standby: str) -> None: ...
