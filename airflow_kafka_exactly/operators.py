@@ -269,7 +269,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
         return call
 
     def _dag_file(self) -> str:
-        return str(self.dag.fileloc) if self.has_dag() else ""
+        return str(self.dag.fileloc) if self.has_dag() else ""  # type: ignore[no-untyped-call] # of Airflow
 
     def _check_reference(self) -> CheckReference:
         """How the evidence check finds the check again, and what was chosen in writing."""

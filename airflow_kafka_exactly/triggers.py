@@ -64,7 +64,7 @@ class ConsumeTrigger(BaseTrigger):
     for records, for released doubts, or at the end. It never claims."""
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # of Airflow
         self.arguments = arguments
         self._stop = threading.Event()
         self._membership: Membership | None = None
@@ -127,7 +127,7 @@ class CoordinatorTrigger(BaseEventTrigger):
     evidence-check DAG. Whether it leads does not matter for that: announcing is a compare-and-set in the ledger."""
 
     def __init__(self, announce_every_s: float = ANNOUNCE_EVERY_S) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # of Airflow
         self.announce_every_s = announce_every_s
         self._stop = threading.Event()
 
