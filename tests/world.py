@@ -21,7 +21,7 @@ from airflow_kafka_exactly.protocol.summary import Summary
 from airflow_kafka_exactly.runtime.coordinator import Coordinator
 from airflow_kafka_exactly.runtime.function import UserFunction
 from airflow_kafka_exactly.runtime.member import Member
-from airflow_kafka_exactly.runtime.membership import Membership
+from airflow_kafka_exactly.runtime.membership import MemberPorts, Membership
 from airflow_kafka_exactly.runtime.until import Ending, Until
 from airflow_kafka_exactly.settings import (
     ChannelSettings,
@@ -104,6 +104,10 @@ class World:
     kafka_config: dict[str, Any] = field(default_factory=dict)
     replaced: dict[str, Any] = field(default_factory=dict)
     """Ports of the members that are not the real ones."""
+    wrap: Callable[[MemberPorts], MemberPorts] = lambda ports: ports
+    """Puts something between a member and its ports; asked anew for each member."""
+    member: dict[str, Any] = field(default_factory=dict)
+    """Fields of `MemberSettings` that are not as below."""
 
     @contextlib.contextmanager
     def coordinator(self) -> Iterator[Coordinator]:
@@ -121,7 +125,7 @@ class World:
         )
 
     def member_settings(self, slot: str, owner: str = "") -> MemberSettings:
-        return MemberSettings(
+        settings = MemberSettings(
             slot=slot,
             owner=owner or slot,
             kafka=self.kafka_settings(),
@@ -129,6 +133,7 @@ class World:
             max_batch_records=self.batch,
             max_batch_wait_s=0.05,
         )
+        return replace(settings, **self.member)
 
     def produce(self, values: Sequence[bytes], partition: int = 0) -> None:
         producer = Producer({"bootstrap.servers": self.kafka, "linger.ms": 5})
@@ -158,7 +163,7 @@ class World:
                 settings = self.member_settings(slot, owner)
                 with wiring.member_ports(self.services, settings.kafka, guarded=False) as ports:
                     membership = Membership(
-                        replace(ports, **self.replaced),
+                        self.wrap(replace(ports, **self.replaced)),
                         settings,
                         LifeKind.WORKER,
                         summary,
