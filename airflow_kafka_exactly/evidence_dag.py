@@ -70,7 +70,9 @@ def _defaults() -> dict[str, Any]:
         ),
         "is_paused_upon_creation": False,
         "catchup": False,
-        "max_active_runs": 8,  # nothing here minds company
+        # A run whose question is open counts as active: with few of them, unanswered people would stop the evidence of
+        # everybody else's records (L1). Nothing here minds company, and a waiting run takes no worker.
+        "max_active_runs": 1000,
         "default_args": {"retries": 3, "retry_delay": timedelta(seconds=10)},
         "tags": ["kafka-exactly"],
         "params": _form(),

@@ -81,10 +81,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return call
 
 
-def raise_a_doubt(ledgers: Ledgers, topic: str, topic_id: str = "topic-id") -> None:
+def raise_a_doubt(ledgers: Ledgers, topic: str, topic_id: str = "topic-id", group: str = "g") -> None:
     """A record whose function raised: an open doubt at offset 0 of group g."""
     opening = OpenLife(
-        group_id="g",
+        group_id=group,
         cluster_id="c",
         slot="dag.task[0]",
         owner="dag/run/task/0",
@@ -175,6 +175,28 @@ def test_case_01_reconcile_finds_nothing_wrong_with_a_group_that_committed_nothi
     assert "0 deviations" in run(commands.reconcile, group="g")
 
 
+def test_case_01_reconcile_names_each_committed_offset_without_an_outcome(
+    ledgers: Ledgers, run: Any, kafka: str, topic: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody moved the group's offset past records that nobody has settled."""
+    name, admin = topic(), commands.ClusterAdmin("kafka_default", {"bootstrap.servers": kafka})
+    (facts,) = admin.topics([name]).values()
+    group = unique("reconciled")
+    raise_a_doubt(ledgers, name, facts.topic_id, group)
+    assert all(admin.alter(group, {Partition(facts.topic_id, 0, name): 5}).values())
+    with pytest.raises(SystemExit) as ended:
+        run(commands.reconcile, group=group, output="json")
+    assert ended.value.code == 1
+    deviations = json.loads(capsys.readouterr().out)["deviations"]
+    assert [(d["topic"], d["partition"], d["start"], d["stop"]) for d in deviations] == [
+        (name, 0, 0, 1),  # an open doubt
+        (name, 0, 1, 5),
+    ]
+    with pytest.raises(SystemExit):
+        run(commands.reconcile, group=group)
+    assert "2 deviations" in capsys.readouterr().out
+
+
 def test_a_coordinator_leads_says_so_and_resigns_within_a_second(ledgers: Ledgers) -> None:
     said, stop = list[Any](), threading.Event()
     services = commands.hooks.service_settings()
@@ -225,3 +247,32 @@ def test_connections_of_airflows_own_database_are_found(database: str, tmp_path:
     )
     done = airflow([sys.executable, "-c", code], env=environment)
     assert json.loads(done.stdout)["before"] == 0
+
+
+def test_a_coordinator_process_ends_with_sigterm_and_nobody_leads(ledgers: Ledgers) -> None:
+    code = (
+        "import argparse; from airflow_kafka_exactly import commands; "
+        "commands.coordinator(argparse.Namespace(output='json', verbose=False, kafka_config_id=''))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    said = list[Any]()
+    assert process.stdout is not None
+    lines = (json.loads(line) for line in process.stdout if line.startswith('{"at"'))
+    try:
+        said.append(next(line for line in lines if line["state"] == "leading"))
+        process.terminate()
+        asked_at = time.monotonic()
+        directory = commands.ZooKeeperDirectory(commands.hooks.election_settings())
+        wait_for(lambda: directory.leader_address() is None, 2.0)
+        assert time.monotonic() - asked_at < 2.0, "it resigns at once, long before its session ends"
+        directory.close()
+        assert process.wait(10) == 0
+        assert [line["state"] for line in lines][-1] == "stopped"
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
+    assert said[0]["epoch"] >= 1

@@ -78,6 +78,11 @@ def test_the_dag_survives_airflows_serialization() -> None:
     assert set(again.task_ids) == {"gather", "weigh", "check", "ask", "settle"}
 
 
+def test_l1_people_who_do_not_answer_hold_up_nobody_else() -> None:
+    """Each run with an open question counts as active."""
+    assert evidence_check_dag().max_active_runs >= 1000
+
+
 def test_a_variant_of_the_dag_can_be_made() -> None:
     dag = evidence_check_dag(
         "mine",
