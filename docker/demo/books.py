@@ -6,11 +6,14 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
+# The middle of a batch: far enough from both ends that it is still one when the fault arrives.
+_RECORDS_DONE, _RECORDS_LEFT = 40, 80
 _BUSY = """
-select l.slot, l.incarnation, l.process, p.number as partition, c.range_start, c.applied, c.range_stop
+select l.slot, l.incarnation, l.process, p.number as partition, c.range_start, c.applied, c.range_stop,
+       p.frontier > c.range_start as moves_frontier
   from claim c join member_life l using (life_id) join partition p using (partition_id)
  where c.state = 'open' and c.doubt_id is null and l.state = 'current' and l.kind = 'worker'
-   and c.range_start < c.applied and c.applied + %s <= c.range_stop
+   and c.range_start + %(done)s <= c.applied and c.applied + %(left)s <= c.range_stop
  order by c.range_stop - c.applied desc
 """
 _LIVES = """
@@ -33,6 +36,8 @@ class Busy:
     range_start: int
     applied: int
     range_stop: int
+    moves_frontier: bool
+    """Nothing below the claim is unsettled, so that each mark gives the member an offset to commit."""
 
     @property
     def pid(self) -> int:
@@ -63,14 +68,19 @@ class Books:
     def __init__(self, conninfo: str) -> None:
         self._database = psycopg.connect(conninfo, autocommit=True, options="-c search_path=kafka_exactly")
 
-    def busy_workers(self, records_left: int = 40) -> list[Busy]:
+    def busy_workers(self) -> list[Busy]:
         with self._database.cursor(row_factory=class_row(Busy)) as cursor:
-            return cursor.execute(_BUSY, [records_left]).fetchall()
+            return cursor.execute(_BUSY, {"done": _RECORDS_DONE, "left": _RECORDS_LEFT}).fetchall()
 
     def lives(self) -> dict[str, LifeRow]:
         """Slot to its current life."""
         with self._database.cursor(row_factory=class_row(LifeRow)) as cursor:
             return {life.slot: life for life in cursor.execute(_LIVES)}
+
+    def lease_left_seconds(self, slot: str, incarnation: int) -> float:
+        """By the ledger's clock; renewed while the life goes on."""
+        query = "select extract(epoch from lease_until - clock_timestamp()) from member_life where slot = %s and incarnation = %s"
+        return float(self._one(query, slot, incarnation))
 
     def life_state(self, slot: str, incarnation: int) -> str:
         return str(

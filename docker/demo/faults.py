@@ -68,21 +68,25 @@ def freeze_worker(scene: Scene, killed: Busy) -> Busy:
 
 
 def _woke_up(scene: Scene, hit: Busy) -> str:
-    """Woken past its trust window, it may start nothing more; wait for the end of it, and say which end it was."""
+    """Woken past its trust window it may start nothing; there are three ends, and which one comes is a matter of moments."""
+    left_before = scene.books.lease_left_seconds(hit.slot, hit.incarnation)
 
     def ended() -> str | None:
         if not start_time(hit.pid):
             guarded = "the trust window ended" in scene.task_logs()
-            return f"woken, process {hit.pid} was ended {'by its guard (its trust window was over)' if guarded else 'or left'}"
+            return "was ended by its guard: an effect was under way" if guarded else "ended"
         life = scene.books.lives().get(hit.slot)
-        if life and life.incarnation != hit.incarnation:
-            return f"woken, process {hit.pid} found its life over"
+        if not life or life.incarnation != hit.incarnation:
+            return "found its life over and stops"
+        if scene.books.lease_left_seconds(hit.slot, hit.incarnation) > left_before + 1:
+            return "renewed its lease just in time and joins the group again, without what it had in hand"
         return None
 
     def still() -> str:
         return f"process {hit.pid} runs, its life is {scene.books.life_state(hit.slot, hit.incarnation)}"
 
-    return wait_for(f"what becomes of process {hit.pid}", ended, _WAKE_SECONDS, still)
+    end = wait_for(f"what becomes of process {hit.pid}", ended, _WAKE_SECONDS, still)
+    return f"woken past its trust window, process {hit.pid} {end}"
 
 
 def kill_leader(scene: Scene) -> int:
@@ -120,7 +124,7 @@ def _hosting(scene: Scene, pid: int) -> Service | None:
 def refuse_commit(scene: Scene) -> str:
     """Take a running member's place in Kafka for a moment, so that its next offset commit is refused."""
     for _ in range(_INTRUSIONS):
-        hit = scene.busy_worker()
+        hit = scene.busy_worker(committing=True)
         before = scene.books.last_orphan()
         partitions = take_place_of(hit.slot, scene.stack.kafka.address)
         if not partitions:

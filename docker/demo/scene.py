@@ -32,12 +32,12 @@ class Scene:
     def say(self, text: str) -> None:
         self.progress.say(text)
 
-    def busy_worker(self, *, other_than: str = "") -> Busy:
-        """A worker in the middle of a batch, as soon as there is one."""
+    def busy_worker(self, *, other_than: str = "", committing: bool = False) -> Busy:
+        """A worker in the middle of a batch, as soon as there is one; with ``committing`` one that commits offsets."""
 
         def found() -> Busy | None:
             busy = (b for b in self.books.busy_workers() if b.slot != other_than and start_time(b.pid))
-            return next(busy, None)
+            return next((b for b in busy if b.moves_frontier or not committing), None)
 
         aim = (
             f"a worker in the middle of a batch{f', in another slot than {other_than}' if other_than else ''}"
