@@ -1,17 +1,15 @@
 """A record that nobody can decide reaches a person through all of Airflow's processes, and their answer the ledger."""
 
 import json
-import time
-import urllib.error
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+from airflow_api import Api, wait_for
 from localstack import AirflowStack
-from localstack.airflow import PASSWORD, USER
+from localstack.airflow import USER
 
 from airflow_kafka_exactly.adapters.postgres import Ledgers, open_ledger
 from airflow_kafka_exactly.protocol.claims import (
@@ -28,7 +26,6 @@ from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, Partit
 from airflow_kafka_exactly.settings import LedgerSettings
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(420)]
-T = TypeVar("T")
 DAG = "kafka_exactly_evidence_check"
 ROOT = Path(__file__).parents[2]
 
@@ -40,36 +37,13 @@ def ledgers(airflow_stack: AirflowStack) -> Iterator[Ledgers]:
     opened.close()
 
 
-class Api:
-    """Airflow's REST API, as its one user."""
-
-    def __init__(self, url: str) -> None:
-        self._url, self._token = url, ""
-        self._token = self.call("POST", "/auth/token", {"username": USER, "password": PASSWORD})[
-            "access_token"
-        ]
-
-    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        request = urllib.request.Request(
-            self._url + path,
-            method=method,
-            data=json.dumps(body).encode() if body is not None else None,
-            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+class People(Api):
+    """What people are asked by the evidence-check DAG."""
 
     def questions(self) -> list[Any]:
         """Open ones of the evidence-check DAG."""
-        try:
-            found: list[Any] = self.call(
-                "GET", f"/api/v2/dags/{DAG}/dagRuns/~/hitlDetails?response_received=false"
-            )["hitl_details"]
-        except urllib.error.HTTPError as error:
-            if error.code == 404:  # the DAG file has not been read yet
-                return []
-            raise
-        return found
+        found = self.found(f"/api/v2/dags/{DAG}/dagRuns/~/hitlDetails?response_received=false")
+        return list(found["hitl_details"]) if found else []
 
     def answer(self, question: Any, option: str, note: str) -> None:
         ti = question["task_instance"]
@@ -115,7 +89,7 @@ def test_a_person_is_asked_once_and_their_answer_settles_the_record(
 ) -> None:
     (airflow_stack.dags / "evidence_check.py").write_text((ROOT / "dags" / "evidence_check.py").read_text())
     raise_undecidable(ledgers, 0)
-    api = Api(airflow_stack.airflow.url)
+    api = People(airflow_stack.airflow.url)
     (question,) = wait_for(api.questions, 240)
     assert question["subject"] == "Did the effect happen? people[0] offset 0 (people)"
     assert "TimeoutError: no answer" in question["body"]
@@ -138,11 +112,3 @@ def test_a_person_is_asked_once_and_their_answer_settles_the_record(
     asked_twice = [q["subject"] for q in api.questions()]
     assert asked_twice == []
     assert len(runs) == 2, "one run for each announcement"
-
-
-def wait_for(look: Callable[[], T | None], at_most_s: float) -> T:
-    ends_at = time.monotonic() + at_most_s
-    while not (found := look()):
-        assert time.monotonic() < ends_at, "it never came true"
-        time.sleep(0.5)
-    return found
