@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -17,6 +18,7 @@ from airflow_kafka_exactly.errors import (
     Fenced,
     KafkaExactlyError,
     SlotBusy,
+    UnknownFunction,
 )
 from airflow_kafka_exactly.functions import reference_of, resolve
 from airflow_kafka_exactly.protocol.claims import CheckReference, LifeKind
@@ -261,6 +263,8 @@ class KafkaExactlyOnceOperator(BaseOperator):
     def _with_arguments(self, given: Callable[..., Any] | str) -> Callable[..., Any]:
         """`given(records, *args, **kwargs)`, with the arguments unchanged (case 18)."""
         function = resolve(reference_of(given, self._dag_file())) if isinstance(given, str) else given
+        if inspect.iscoroutinefunction(function):
+            raise UnknownFunction(f"{given!r} is `async def`: nobody would await it. Give a plain function.")
         args, kwargs = self.apply_function_args, self.apply_function_kwargs
 
         def call(records: Any, **more: Any) -> Any:

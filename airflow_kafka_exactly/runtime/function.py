@@ -9,6 +9,7 @@ from enum import Enum, auto
 from typing import Any
 
 from airflow_kafka_exactly.errors import NotApplied
+from airflow_kafka_exactly.protocol.evidence import Answer
 from airflow_kafka_exactly.protocol.record import Record
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,8 @@ class UserFunction:
         if self.check is None:
             return Attempt.UNKNOWN
         try:
-            answer = self.check(list(records) if self.unit else records[0])
-        except Exception:
+            answer = Answer.of(self.check(list(records) if self.unit else records[0]))
+        except Exception:  # noqa: BLE001 - a check that fails has told us nothing
             log.warning("the check raised for %s", records[0].record_id, exc_info=True)
             return Attempt.UNKNOWN
-        if answer is None:
-            return Attempt.UNKNOWN
-        return Attempt.APPLIED if answer else Attempt.NOT_APPLIED
+        return {Answer.YES: Attempt.APPLIED, Answer.NO: Attempt.NOT_APPLIED}.get(answer, Attempt.UNKNOWN)
