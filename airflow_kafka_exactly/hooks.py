@@ -118,6 +118,11 @@ async def aservice_settings() -> ServiceSettings:
     return _services({s: await _aconnection(s, s.conn_id) for s in (LEDGER, ZOOKEEPER, CHANNEL)})
 
 
+def worker_contends() -> bool:
+    """Whether a worker is a contender for leadership too."""
+    return bool(conf.getboolean(SECTION, "worker_contends", fallback=False))
+
+
 def lease_settings() -> LeaseSettings:
     names = {
         "lease_s": "lease_s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import time
@@ -178,7 +179,11 @@ class KafkaExactlyOnceOperator(BaseOperator):
         settings = self._member_settings(context, services.lease)
         reference = self._check_reference()
         function = self._function()
-        with wiring.member_ports(services, settings.kafka, guarded=self.effect == "external") as ports:
+        hosted = wiring.hosted_contender(services) if hooks.worker_contends() else contextlib.nullcontext()
+        with (
+            hosted,
+            wiring.member_ports(services, settings.kafka, guarded=self.effect == "external") as ports,
+        ):
             if until is None:
                 until = self._until(
                     ports.admin.end_offsets(settings.kafka.topics) if self.until == "end" else {}

@@ -86,6 +86,12 @@ def _options() -> dict[str, dict[str, Any]]:
             "6.0",
             "A leader that has just reached the ledger waits so many seconds before it fences lives.",
         ),
+        "worker_contends": _option(
+            "boolean",
+            "False",
+            "Whether a worker that consumes contends for leadership too: for a laptop or `dag.test()`, where no coordinator\n"
+            "and no triggerer runs.",
+        ),
         "filter_capacity": _option(
             "integer", "1000000", "Ids that one generation of a consumer group's Bloom filter holds."
         ),

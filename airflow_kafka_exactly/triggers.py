@@ -138,6 +138,7 @@ class CoordinatorTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         services = await hooks.aservice_settings()
+        await self._default_cluster()
         loop, announced = asyncio.get_running_loop(), asyncio.Queue[Sequence[DoubtFacts]]()
 
         def hand_over(doubts: Sequence[DoubtFacts]) -> None:
@@ -153,6 +154,15 @@ class CoordinatorTrigger(BaseEventTrigger):
 
     async def cleanup(self) -> None:
         self._stop.set()
+
+    @staticmethod
+    async def _default_cluster() -> None:
+        """Where the offsets of groups are that nothing in this process consumes."""
+        connection = hooks.KAFKA.conn_id
+        try:
+            wiring.clusters.default_to(connection, await hooks.akafka_client_config(connection))
+        except ConfigurationError as missing:
+            log.warning("offsets of groups that nothing here consumes are left to others: %s", missing)
 
     def _serve(self, services: ServiceSettings, hand_over: Callable[[Sequence[DoubtFacts]], None]) -> None:
         """Contend and announce until told to stop; ends with what cannot be mended by trying again."""
