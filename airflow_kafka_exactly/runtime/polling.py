@@ -207,12 +207,16 @@ class Poller:
                 self._rejoin_or_leave(fenced)
 
     def _consume(self) -> None:
-        consumer = self._consumers.open(self._of.settings.slot, self)
+        """Kafka being away for a while costs nothing: a poll that failed has skipped nothing."""
+        settings, persist = self._of.settings, self._of.background.persist
+        consumer = persist(lambda: self._consumers.open(settings.slot, self), "joining the consumer group")
         try:
             self._committer.use(consumer)
             while not self._of.background.stopping.is_set():
                 self._throttle(consumer)
-                self.hand.polled(consumer.poll(self._of.settings.max_batch_records, POLL_S))
+                self.hand.polled(
+                    persist(lambda: consumer.poll(settings.max_batch_records, POLL_S), "polling")
+                )
                 self._committer.commit_when_due()
             self._committer.commit()
         finally:
