@@ -36,7 +36,7 @@ class ProcessGuard:
         descriptor = os.memfd_create("kafka-exactly-guard")
         os.ftruncate(descriptor, mmap.PAGESIZE)
         self._page = mmap.mmap(descriptor, mmap.PAGESIZE)
-        self._ends_at, self._busy = float("-inf"), False
+        self._ends_at = float("-inf")
         self._write()
         guarded = os.pidfd_open(os.getpid())
         try:
@@ -55,11 +55,9 @@ class ProcessGuard:
         self._write()
 
     def begin(self) -> None:
-        self._busy = True
         self._page[8] = 1
 
     def end(self) -> None:
-        self._busy = False
         self._page[8] = 0
 
     def close(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -64,9 +66,8 @@ class FencingToken:
     incarnation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What the user's function gets.
+class Record(NamedTuple):
+    """What the user's function gets. A tuple underneath, like `RawRecord`, but meant to be read by its names.
 
     `value` and `key` are the bytes Kafka holds, or None (a null value is a tombstone). `timestamp_ms` is milliseconds since
     the epoch. `record_id` is the same whenever this record is seen, by whichever process.
@@ -92,12 +93,17 @@ class PartitionBatch:
     records: tuple[RawRecord, ...]
 
     def __post_init__(self) -> None:
-        if self.records and not (self.records[0].offset in self.range and self.records[-1].offset in self.range):
+        if self.records and not (
+            self.records[0].offset in self.range and self.records[-1].offset in self.range
+        ):
             raise ValueError(f"records of {self.partition} outside of {self.range}")
 
     def between(self, start: int, stop: int) -> tuple[RawRecord, ...]:
         """The records whose offsets lie in `[start, stop)`."""
-        return tuple(r for r in self.records if start <= r.offset < stop)
+        first, last = (
+            bisect_left(self.records, offset, key=attrgetter("offset")) for offset in (start, stop)
+        )
+        return self.records[first:last]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,30 +119,31 @@ class Batch:
         return sum(len(p.records) for p in self.parts)
 
 
-def record_id(cluster_id: str, partition: Partition, offset: int, replay: int = 0) -> str:
-    """The default identity (`identity="offset"`): cluster, topic id, partition, offset and replay number."""
-    return f"{cluster_id}/{partition.topic_id}/{partition.number}/{offset}/{replay}"
-
-
 def seen_by_user(
-    raw: RawRecord, partition: Partition, cluster_id: str, token: FencingToken, replay: int = 0
-) -> Record:
-    """The record as the user's function gets it."""
-    return Record(
-        partition.topic,
-        partition.number,
-        raw.offset,
-        raw.key,
-        raw.value,
-        raw.headers,
-        raw.timestamp_ms,
-        record_id(cluster_id, partition, raw.offset, replay),
-        token,
-    )
+    raws: Iterable[RawRecord], partition: Partition, cluster_id: str, token: FencingToken, replay: int = 0
+) -> list[Record]:
+    """Records of one partition as the user's function gets them. The id is the default identity (`identity="offset"`):
+    cluster, topic id, partition, offset and replay number."""
+    topic, number = partition.topic, partition.number
+    place = f"{cluster_id}/{partition.topic_id}/{number}"
+    return [
+        Record(topic, number, offset, key, value, headers, timestamp_ms, f"{place}/{offset}/{replay}", token)
+        for offset, key, value, headers, timestamp_ms in raws
+    ]
+
+
+def as_polled(records: Iterable[Record]) -> list[RawRecord]:
+    """The way back."""
+    return [RawRecord(r.offset, r.key, r.value, r.headers, r.timestamp_ms) for r in records]
 
 
 def payload_bytes(records: Sequence[RawRecord]) -> int:
     """How many bytes of key, value and headers the records hold (what prefetch and doubt chunks are limited by)."""
     return sum(
-        len(r.key or b"") + len(r.value or b"") + sum(len(n) + len(v or b"") for n, v in r.headers) for r in records
+        len(key or b"") + len(value or b"") + (_header_bytes(headers) if headers else 0)
+        for _, key, value, headers, _ in records
     )
+
+
+def _header_bytes(headers: Headers) -> int:
+    return sum(len(name) + len(value or b"") for name, value in headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import numpy as np
 
@@ -16,7 +17,7 @@ def ballot_parts(cluster_id: str, batch: Batch) -> tuple[BallotPart, ...]:
     """What the leader is asked about: every record of the batch, as offsets and digests."""
     parts = []
     for part in batch:
-        offsets = np.fromiter((r.offset for r in part.records), dtype=np.int64, count=len(part.records))
+        offsets = np.fromiter(map(itemgetter(0), part.records), dtype=np.int64, count=len(part.records))
         digests = offset_digests(cluster_id, part.partition, offsets)
         parts.append(BallotPart(part.partition, part.range, offsets, digests))
     return tuple(parts)

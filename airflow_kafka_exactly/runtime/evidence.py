@@ -137,7 +137,7 @@ def _ask(check: Callable[..., Any], how: CheckReference, records: Sequence[Recor
 
 def _record(facts: DoubtFacts, raw: RawRecord) -> Record:
     token = FencingToken(facts.claim_id or 0, facts.incarnation or 0)
-    return seen_by_user(raw, facts.partition, facts.cluster_id, token)
+    return seen_by_user([raw], facts.partition, facts.cluster_id, token)[0]
 
 
 # -- people ------------------------------------------------------------------------------------------------------------

@@ -27,6 +27,9 @@ class Tried:
     reason: str = ""
 
 
+APPLIED = Tried(Attempt.APPLIED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFunction:
     """`apply` gets one record, or with `unit` the list of a batch's records. With `in_ledger` it also gets `cursor=`, inside
@@ -49,7 +52,7 @@ class UserFunction:
             reason = f"{type(raised).__name__}: {raised}"
             log.warning("the function raised for %s: %s", records[0].record_id, reason, exc_info=True)
             return Tried(Attempt.NOT_APPLIED, reason) if self.vouches else Tried(self.ask(records), reason)
-        return Tried(Attempt.APPLIED)
+        return APPLIED
 
     def ask(self, records: Sequence[Record]) -> Attempt:
         """Ask the user's check at once."""

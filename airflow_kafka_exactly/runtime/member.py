@@ -118,10 +118,10 @@ class Member:
         self._in.committer.offer(result.frontiers, {c.partition: c.claim_id for c in result.granted})
 
     def _run(self, claim: Claim, part: HeldPart) -> None:
-        hand, partition = self._in.poller.hand, claim.partition
+        hand, tenure = self._in.poller.hand, part.tenure
         records = part.batch.between(claim.range.start, claim.range.stop)
         self.ran_records += len(records)
-        self._runner.run(Work(claim, records, lambda: hand.ours(partition, part.tenure)))
+        self._runner.run(Work(claim, records, lambda: hand.ours(tenure)))
 
     def _frontier_moved(self, frontiers: dict[Partition, int], claim: Claim) -> None:
         self._in.committer.offer(frontiers, {claim.partition: claim.claim_id})

@@ -36,6 +36,8 @@ class Hand:
         self.changed = threading.Condition()
         self._limit_bytes, self._bytes = prefetch_max_bytes, 0
         self._tenures: dict[Partition, int] = {}
+        self._live: set[int] = set()
+        """Tenures of which a record may still begin."""
         self._next_tenure = 1
         self._pending: dict[Partition, deque[PartitionBatch]] = {}
         self._leaving: set[Partition] = set()
@@ -49,6 +51,7 @@ class Hand:
             for partition in partitions:
                 self._drop(partition)
                 self._tenures[partition] = self._next_tenure
+                self._live.add(self._next_tenure)
                 self._next_tenure += 1
 
     def leaving(self, partitions: Iterable[Partition]) -> None:
@@ -56,6 +59,7 @@ class Hand:
         with self.changed:
             for partition in partitions:
                 self._leaving.add(partition)
+                self._live.discard(self._tenures.get(partition, 0))
                 self._discard_pending(partition)
 
     def await_idle(self, partitions: Sequence[Partition], timeout_s: float) -> bool:
@@ -123,7 +127,7 @@ class Hand:
     def hold(self, parts: Iterable[HeldPart]) -> tuple[bool, ...]:
         """Which parts are still ours to claim; those count as in hand until `release`."""
         with self.changed:
-            ours = tuple(self._still_ours(p.batch.partition, p.tenure) for p in parts)
+            ours = tuple(self.ours(p.tenure) for p in parts)
             for part, mine in zip(parts, ours, strict=True):
                 if mine:
                     self._busy[part.batch.partition] = self._busy.get(part.batch.partition, 0) + 1
@@ -134,10 +138,9 @@ class Hand:
             self._busy[partition] -= 1
             self.changed.notify_all()
 
-    def ours(self, partition: Partition, tenure: int) -> bool:
-        return self._tenures.get(partition) == tenure and partition not in self._leaving
-
-    _still_ours = ours
+    def ours(self, tenure: int) -> bool:
+        """Asked before each record: it must cost next to nothing, and needs no lock."""
+        return tenure in self._live
 
     def caught_up(self) -> bool:
         """Something is assigned, its ends were reached, and nothing of it is pending."""
@@ -152,7 +155,7 @@ class Hand:
 
     def _drop(self, partition: Partition) -> None:
         self._discard_pending(partition)
-        self._tenures.pop(partition, None)
+        self._live.discard(self._tenures.pop(partition, 0))
         self._leaving.discard(partition)
         self._at_end.discard(partition)
         self.changed.notify_all()

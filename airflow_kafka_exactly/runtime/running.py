@@ -12,9 +12,16 @@ from dataclasses import dataclass
 from airflow_kafka_exactly.errors import AlreadyApplied, KafkaExactlyError
 from airflow_kafka_exactly.ports import EffectGuard
 from airflow_kafka_exactly.protocol.claims import Claim, Mark
-from airflow_kafka_exactly.protocol.record import FencingToken, Partition, RawRecord, Record, seen_by_user
+from airflow_kafka_exactly.protocol.record import (
+    FencingToken,
+    Partition,
+    RawRecord,
+    Record,
+    as_polled,
+    seen_by_user,
+)
 from airflow_kafka_exactly.protocol.window import WindowSize
-from airflow_kafka_exactly.runtime.function import Attempt, Tried, UserFunction
+from airflow_kafka_exactly.runtime.function import APPLIED, Attempt, Tried, UserFunction
 from airflow_kafka_exactly.runtime.lease import LeaseKeeper
 from airflow_kafka_exactly.runtime.shared import Shared
 
@@ -77,12 +84,17 @@ class Runner:
 
     def _run_window(self, work: Work, ahead: Sequence[RawRecord], applied: int) -> tuple[int, int]:
         """How many of the records were dealt with, and the stop of what is applied or decided."""
-        for ran, raw in enumerate(ahead):
-            if not work.ours() or self._of.background.stopping.is_set():
+        stopping = self._of.background.stopping
+        for ran, record in enumerate(self._seen(work.claim, ahead)):
+            if not work.ours() or stopping.is_set():
                 return ran, applied
-            self._deal_with(work.claim, (raw,), raw.offset + 1)
-            applied = raw.offset + 1
+            self._deal_with(work.claim, (record,), record.offset + 1)
+            applied = record.offset + 1
         return len(ahead), applied
+
+    def _seen(self, claim: Claim, raws: Sequence[RawRecord]) -> list[Record]:
+        token = FencingToken(claim.claim_id, claim.life.incarnation)
+        return seen_by_user(raws, claim.partition, self._of.cluster_id, token)
 
     def _finish(self, work: Work, done: int, applied: int) -> None:
         """The last applied mark; what was not begun is given back (a revoked partition, or the end of this run)."""
@@ -113,28 +125,25 @@ class Runner:
             return
         if not self._function.in_ledger:
             self._mark(claim, claim.range.stop, claim.range.start)
-        self._deal_with(claim, work.records, claim.range.stop)
+        self._deal_with(claim, self._seen(claim, work.records), claim.range.stop)
         if self._decided_to != claim.range.stop:
             self._mark(claim, claim.range.stop, claim.range.stop)
 
     # -- one effect
 
-    def _deal_with(self, claim: Claim, raws: Sequence[RawRecord], stop: int) -> None:
+    def _deal_with(self, claim: Claim, records: Sequence[Record], stop: int) -> None:
         """Try until it is applied, in doubt, or a dead letter."""
-        token = FencingToken(claim.claim_id, claim.life.incarnation)
-        records = [seen_by_user(raw, claim.partition, self._of.cluster_id, token) for raw in raws]
-        tried = Tried(Attempt.UNKNOWN)
-        for attempt in range(1, self._max_attempts + 1):
-            tried = self._guarded(claim, records, stop)
-            if tried.attempt is Attempt.APPLIED:
-                self._of.summary.count("redone" if claim.doubt_id else "applied", len(raws))
+        attempts = 1
+        while (tried := self._guarded(claim, records, stop)).attempt is Attempt.NOT_APPLIED:
+            if attempts == self._max_attempts:
+                self._bury(claim, records, stop, tried.reason)
                 return
-            if tried.attempt is Attempt.UNKNOWN:
-                self._doubt(claim, raws, stop, tried.reason)
-                return
-            if attempt < self._max_attempts:
-                self._of.summary.count("retried")
-        self._bury(claim, raws, stop, tried.reason)
+            attempts += 1
+            self._of.summary.count("retried")
+        if tried.attempt is Attempt.APPLIED:
+            self._of.summary.count("redone" if claim.doubt_id else "applied", len(records))
+        else:
+            self._doubt(claim, records, stop, tried.reason)
 
     def _guarded(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
         """One try, only inside the trust window, watched by the guard from before the look at it (S1 c)."""
@@ -164,7 +173,7 @@ class Runner:
         try:
             return self._of.background.persist(lambda: self._transaction(claim, records, stop), "the effect")
         except AlreadyApplied:
-            return Tried(Attempt.APPLIED)
+            return APPLIED
 
     def _transaction(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
         failure: list[str] = []
@@ -181,15 +190,14 @@ class Runner:
             if not failure:
                 raise
             return Tried(Attempt.NOT_APPLIED, failure[0])
-        return Tried(Attempt.APPLIED)
+        return APPLIED
 
     def _doubt_at_the_end(
         self, claim: Claim, records: Sequence[Record], stop: int, why: BaseException
     ) -> None:
         if not self._function.in_ledger:
-            raws = [RawRecord(r.offset, r.key, r.value, r.headers, r.timestamp_ms) for r in records]
             self._of.ledger.raise_doubt(
-                self._of.life, claim, raws, stop, f"interrupted by {type(why).__name__}: {why}"
+                self._of.life, claim, as_polled(records), stop, f"interrupted by {type(why).__name__}: {why}"
             )
 
     # -- ledger writes
@@ -201,13 +209,15 @@ class Runner:
         )
         self._on_frontier(dict(frontiers), claim)
 
-    def _doubt(self, claim: Claim, raws: Sequence[RawRecord], stop: int, reason: str) -> None:
+    def _doubt(self, claim: Claim, records: Sequence[Record], stop: int, reason: str) -> None:
+        raws = as_polled(records)
         frontier = self._of.background.persist(
             lambda: self._of.ledger.raise_doubt(self._of.life, claim, raws, stop, reason), "raising a doubt"
         )
         self._decided(claim, stop, frontier, "raised", len(raws))
 
-    def _bury(self, claim: Claim, raws: Sequence[RawRecord], stop: int, reason: str) -> None:
+    def _bury(self, claim: Claim, records: Sequence[Record], stop: int, reason: str) -> None:
+        raws = as_polled(records)
         frontier = self._of.background.persist(
             lambda: self._of.ledger.bury(self._of.life, claim, raws, stop, reason, self._max_attempts),
             "burying",
