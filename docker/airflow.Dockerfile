@@ -1,7 +1,7 @@
 # Airflow with this package: `docker compose -f docker/compose.yaml build`. The context is the repository.
 FROM apache/airflow:3.3.2-python3.12
 
-COPY --chown=airflow:root pyproject.toml constraints.txt LICENSE /opt/kafka-exactly/
+COPY --chown=airflow:root pyproject.toml constraints.txt LICENSE README.md /opt/kafka-exactly/
 COPY --chown=airflow:root airflow_kafka_exactly /opt/kafka-exactly/airflow_kafka_exactly
 COPY --chown=airflow:root dags /opt/airflow/dags
 
