@@ -73,7 +73,7 @@ class EffectCursor:
             query = query.as_string(self._cursor)
         text = query.decode("utf-8", "replace") if isinstance(query, bytes) else str(query)
         for statement in _QUOTED.sub(" ", text).split(";"):
-            words = statement.lower().split()[:2] + ["", ""]
+            words = [*statement.lower().split()[:2], "", ""]
             session = words[0] == "set" and words[1] not in {"local", "constraints"}
             rollback = words[0] == "rollback" and words[1] != "to"
             if words[0] in _CONTROL or session or rollback or words[:2] == ["prepare", "transaction"]:

@@ -21,8 +21,8 @@ from airflow_kafka_exactly.protocol.claims import (
     ClaimResult,
     Life,
     Mark,
-    OpenLife,
     Opening,
+    OpenLife,
     Redo,
 )
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, RawRecord, payload_bytes
@@ -233,7 +233,12 @@ class PostgresMemberLedger:
                     self._sql["store_record"].encode(),
                     [{**of_record(r), "partition": place[0]} for r in records],
                 )
-                return _number(cursor.execute(self._sql["fold"].encode(), {"partition": place[0]}).fetchone())
+                return _number(
+                    cursor.execute(
+                        self._sql["payload_stored"].encode(),
+                        {"partition": place[0], "start": records[0].offset, "stop": stop},
+                    ).fetchone()
+                )
 
         return self._db.run(work)
 

@@ -11,7 +11,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -37,6 +37,13 @@ T = TypeVar("T")
 
 MAX_ATTEMPTS = 5
 """How often a transaction is tried that PostgreSQL ended because of another one (a deadlock, a serialization failure)."""
+
+_REFUSALS: Mapping[str, Callable[[str], KafkaExactlyError]] = {
+    "KX001": StaleEpoch,
+    "KX002": Fenced,
+    "KX005": LedgerBehind,
+}
+_NO_SCHEMA = frozenset({"42P01", "42883", "3F000"})
 
 _MISCONFIGURED = re.compile(
     r"password authentication failed|no password supplied|does not exist|could not translate host name|"
@@ -157,28 +164,17 @@ class Database:
 
     def translate(self, exc: psycopg.Error) -> Exception:
         """Our error for psycopg's; SQLSTATEs of class KX are raised by our own functions."""
-        match exc.sqlstate:
-            case "KX001":
-                return StaleEpoch(str(exc.diag.message_primary))
-            case "KX002":
-                return Fenced(str(exc.diag.message_primary))
-            case "KX003":
-                held = json.loads(exc.diag.message_detail or "{}")
-                slot = str(exc.diag.message_primary).removeprefix("slot ").split(" is held by ")[0]
-                return SlotBusy(slot, held["holder"], held["left_s"])
-            case "KX005":
-                return LedgerBehind(
-                    f"{exc.diag.message_primary}. PostgreSQL ({self.settings.connection}) has lost transactions."
-                )
-            case "42P01" | "42883" | "3F000":
-                return SchemaMissing(
-                    f"PostgreSQL (connection {self.settings.connection!r}): {exc.diag.message_primary}. Run "
-                    "`airflow kafka-exactly migrate`."
-                )
-            case "42501":
-                return ConfigurationError(
-                    f"PostgreSQL (connection {self.settings.connection!r}): {exc.diag.message_primary}"
-                )
+        said, where = str(exc.diag.message_primary), f"PostgreSQL (connection {self.settings.connection!r})"
+        if exc.sqlstate in _REFUSALS:
+            return _REFUSALS[exc.sqlstate](said)
+        if exc.sqlstate == "KX003":
+            held = json.loads(exc.diag.message_detail or "{}")
+            slot = said.removeprefix("slot ").split(" is held by ")[0]
+            return SlotBusy(slot, held["holder"], held["left_s"])
+        if exc.sqlstate in _NO_SCHEMA:
+            return SchemaMissing(f"{where}: {said}. Run `airflow kafka-exactly migrate`.")
+        if exc.sqlstate == "42501":
+            return ConfigurationError(f"{where}: {said}")
         if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
             return Unavailable("PostgreSQL", self.settings.connection, exc)
         return exc  # a mistake of ours: seen as it is

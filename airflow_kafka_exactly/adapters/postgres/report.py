@@ -9,8 +9,8 @@ from psycopg.rows import dict_row
 
 from airflow_kafka_exactly.adapters.postgres.pool import Database
 from airflow_kafka_exactly.adapters.postgres.statements import statements
-from airflow_kafka_exactly.protocol.record import Partition
 from airflow_kafka_exactly.protocol.reconciling import Outcome, deviations
+from airflow_kafka_exactly.protocol.record import Partition
 
 
 class PostgresReportLedger:

@@ -39,7 +39,6 @@ declare
   written integer := 0;
 begin
   d.partition_id := p_partition;
-  d.unit := p_unit;
   d.written_by := me.life_id;
   for piece in select * from pieces_of(me.life_id, p_attempt, p_partition, p_part) loop
     what := piece.what;
@@ -51,6 +50,8 @@ begin
     end if;
     if what in ('collision', 'vote') and exists (select from unnest(offsets) o where o >= piece.a and o < piece.b) then
       d.kind := what;
+      -- What may happen to another's claim decides whether its records are judged together or one by one.
+      d.unit := coalesce((select c.unit from claim c where c.claim_id = piece.claim_id), p_unit);
       d.claim_id := piece.claim_id;
       d.life_id := piece.life_id;
       d.reason := case when what = 'vote' then format('voted doubtful in epoch %s', p_epoch)

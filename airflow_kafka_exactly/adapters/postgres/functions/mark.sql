@@ -10,14 +10,15 @@ begin
   -- A claim's partition never changes, so this may be read before the lock.
   select coalesce(array_agg(distinct c.partition_id), '{}') into touched from claim c where c.claim_id = any(p_claims);
   perform lock_partitions(touched);
+  missing := (select count(*) from claim c join member_life l using (life_id)
+               where c.claim_id = any(p_claims) and c.state = 'open'
+                 and l.group_id = p_group and l.slot = p_slot and l.incarnation = p_incarnation) < cardinality(p_claims);
   perform write_mark(c.claim_id, m.started, m.applied)
      from unnest(p_claims, p_started, p_applied) as m (claim_id, started, applied)
      join claim c on c.claim_id = m.claim_id and c.state = 'open'
      join member_life l on l.life_id = c.life_id
     where l.group_id = p_group and l.slot = p_slot and l.incarnation = p_incarnation
     order by c.claim_id;
-  missing := (select count(*) from claim where claim_id = any(p_claims)) < cardinality(p_claims)
-    or exists (select from claim where claim_id = any(p_claims) and state <> 'open');
   if missing and life_over(p_group, p_slot, p_incarnation) then
     return query select null::bigint, null::text, null::integer, null::text, null::bigint, true;
   end if;

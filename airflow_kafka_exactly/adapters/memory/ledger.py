@@ -1,0 +1,363 @@
+"""The ledger within one process: the four ports over one `LedgerState`, deterministic, on an injected clock.
+
+It keeps the same rules as the PostgreSQL adapter and passes the same contract suite; what it cannot show is a race between
+transactions (there is one lock) or a lost answer.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_kafka_exactly.adapters.memory import ledger_rules as rules
+from airflow_kafka_exactly.adapters.memory.ledger_arbiter import arbitrate
+from airflow_kafka_exactly.adapters.memory.ledger_evidence import MemoryEvidenceLedger
+from airflow_kafka_exactly.adapters.memory.ledger_leader import MemoryLeaderLedger, close_known, write_orphan
+from airflow_kafka_exactly.adapters.memory.ledger_report import MemoryReportLedger
+from airflow_kafka_exactly.adapters.memory.ledger_state import (
+    ClaimRow,
+    LedgerState,
+    LetterRow,
+    LifeRow,
+    PlaceRow,
+)
+from airflow_kafka_exactly.errors import AlreadyApplied, Fenced, LedgerBehind, SlotBusy
+from airflow_kafka_exactly.ports import Clock
+from airflow_kafka_exactly.protocol.claims import (
+    Claim,
+    ClaimRequest,
+    ClaimResult,
+    DoubtKind,
+    DoubtState,
+    Life,
+    Mark,
+    Opening,
+    OpenLife,
+    OrphanState,
+    Outcome,
+    Redo,
+)
+from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, RawRecord
+
+
+class MemoryMemberLedger:
+    """`ports.MemberLedger`."""
+
+    def __init__(self, state: LedgerState) -> None:
+        self._state = state
+        self.effects: list[tuple[Any, Any]] = []
+        """What was executed in effects' transactions that committed: (statement, parameters)."""
+
+    # -- lives ---------------------------------------------------------------------------------------------------------
+
+    def open_life(self, request: OpenLife) -> Life:
+        state = self._state
+        with state.lock:
+            now = state.clock.now()
+            mine = [
+                r
+                for life, r in state.lives.items()
+                if (life.group_id, life.slot) == (request.group_id, request.slot)
+            ]
+            for old in (r for r in mine if r.state == "current"):
+                if old.asked.owner != request.owner and old.lease_until > now:
+                    raise SlotBusy(request.slot, old.asked.owner, old.lease_until - now)
+                old.state = "superseded"
+            life = Life(group_id=request.group_id, slot=request.slot, incarnation=len(mine) + 1)
+            state.lives[life] = LifeRow(life, request, now + request.lease_s)
+            state.note("life", life.incarnation, "opened", request.process)
+            return life
+
+    def renew(self, life: Life, lease_s: float) -> None:
+        with self._state.lock:
+            self._state.require_current(life).lease_until = self._state.clock.now() + lease_s
+
+    def close_life(self, life: Life) -> None:
+        state = self._state
+        with state.lock:
+            row = state.lives.get(life)
+            if row is None or row.over:
+                return
+            places = []
+            for place, claim in list(state.claims_of(row)):
+                rules.end_claim(state, place, claim, claim.started)
+                places.append(place)
+            for place in places:
+                rules.fold(place)
+            windows = any(
+                True for _ in state.claims_of(row)
+            )  # the fence's, and only after this life's lease (H2)
+            row.state, row.ended_at = ("superseded", None) if windows else ("closed", state.clock.now())
+            state.note("life", life.incarnation, row.state, row)
+
+    def current_incarnation(self, group_id: str, slot: str) -> int:
+        with self._state.lock:
+            mine = [n.incarnation for n in self._state.lives if (n.group_id, n.slot) == (group_id, slot)]
+            return max(mine, default=0)
+
+    def open_partitions(
+        self, life: Life, cluster_id: str, openings: Sequence[Opening]
+    ) -> Mapping[Partition, int]:
+        with self._state.lock:
+            row = self._state.require_current(life)
+            checked = [(o, *self._known(life, cluster_id, o)) for o in openings]
+            return {o.partition: self._open(row, cluster_id, o, place, start) for o, place, start in checked}
+
+    def _known(self, life: Life, cluster_id: str, opening: Opening) -> tuple[PlaceRow | None, int | None]:
+        """The partition's row, and the group's offset if it says anything about this topic."""
+        partition, start = opening.partition, opening.start if opening.committed else None
+        place = self._state.places.get((life.group_id, cluster_id, partition.topic_id, partition.number))
+        if start is None or not opening.claim_seen:
+            return place, start
+        if place is None and any(
+            (p.partition.topic, p.partition.number) == (partition.topic, partition.number)
+            for p in self._state.group_places(life.group_id)
+        ):
+            return None, None  # of a deleted topic of the same name (H11)
+        if place is None or start > place.frontier or opening.claim_seen > self._state.newest_claim:
+            raise LedgerBehind(
+                f"the offset {start} of {partition} was committed below claim {opening.claim_seen}, which was never granted here"
+            )
+        return place, start
+
+    def _open(
+        self, row: LifeRow, cluster_id: str, opening: Opening, place: PlaceRow | None, start: int | None
+    ) -> int:
+        partition = opening.partition
+        if place is None:
+            begin = 0 if start is None and opening.committed else opening.start
+            key = (row.life.group_id, cluster_id, partition.topic_id, partition.number)
+            self._state.places[key] = PlaceRow(row.life.group_id, cluster_id, partition, begin, begin, row)
+            return begin
+        place.last_life = row
+        if start is None:
+            return place.frontier
+        if not any(c.start < start and c.stop > place.frontier for c in place.claims):
+            place.frontier = max(place.frontier, start)
+        place.committed = start
+        return max(start, place.frontier)
+
+    # -- claims --------------------------------------------------------------------------------------------------------
+
+    def claim(self, request: ClaimRequest) -> ClaimResult:
+        with self._state.lock:
+            self._state.require_epoch(request.epoch)
+            return arbitrate(self._state, self._state.require_current(request.life), request)
+
+    def mark(self, life: Life, marks: Sequence[Mark]) -> Mapping[Partition, int]:
+        state, missing = self._state, False
+        frontiers: dict[Partition, int] = {}
+        with state.lock:
+            for mark in marks:
+                found = state.open_claim(life, mark.claim_id)
+                if found is None:
+                    missing = True
+                    continue
+                rules.write_mark(state, *found, mark.started, mark.applied)
+                frontiers[found[0].partition] = rules.fold(found[0])
+            if missing and state.is_over(life):
+                raise Fenced(f"claims of life {life.incarnation} of slot {life.slot} were fenced")
+            if missing:
+                frontiers |= {p.partition: p.frontier for p in self._assigned(life)}
+            return frontiers
+
+    def _assigned(self, life: Life) -> Iterator[PlaceRow]:
+        return (
+            p for p in self._state.group_places(life.group_id) if p.last_life and p.last_life.life == life
+        )
+
+    def give_back(self, life: Life, claim_id: int, start: int) -> None:
+        with self._state.lock:
+            found = self._state.open_claim(life, claim_id)
+            if found:
+                rules.end_claim(self._state, *found, start)
+                rules.fold(found[0])
+
+    def claim_released(self, life: Life, epoch: int, limit: int) -> Sequence[Redo]:
+        state = self._state
+        with state.lock:
+            state.require_epoch(epoch)
+            row = state.require_current(life)
+            released = [
+                d
+                for place in state.group_places(life.group_id)
+                for d in place.doubts
+                if d.state is DoubtState.RELEASED and d.durable
+            ]
+            released.sort(key=lambda d: (d.start, d.place.partition))
+            attempt = str(uuid.UUID(int=next(state.numbers)))
+            redos = []
+            for doubt in released[:limit]:
+                doubt.state = DoubtState.CLAIMED
+                doubt.version += 1
+                near = [c for c in doubt.place.claims if c.start < doubt.stop and doubt.start < c.stop]
+                start = max([doubt.start, *(c.stop for c in near if c.start <= doubt.first)])
+                stop = min([doubt.stop, *(c.start for c in near if c.start > doubt.last)])
+                claim = ClaimRow(
+                    state.next_claim(), row, attempt, start, stop, start, start, doubt.unit, doubt
+                )
+                doubt.place.claims.append(claim)
+                span = OffsetRange(start, stop)
+                given = Claim(
+                    claim.claim_id,
+                    life,
+                    doubt.place.partition,
+                    span,
+                    start,
+                    start,
+                    doubt.unit,
+                    doubt.doubt_id,
+                )
+                redos.append(Redo(given, tuple(r for _, r in sorted(doubt.records.items()))))
+            return redos
+
+    # -- what no mark says ---------------------------------------------------------------------------------------------
+
+    def raise_doubt(
+        self, life: Life, claim: Claim, records: Sequence[RawRecord], stop: int, reason: str
+    ) -> int:
+        state, first = self._state, records[0].offset
+        with state.lock:
+            found = self._to_cut(life, claim, stop)
+            if found is None:
+                return self._frontier(life, claim.partition)
+            place, row = found
+            like = rules.Doubted(place, DoubtKind.RAISED, row.unit, row.life, row.life, row.claim_id, reason)
+            rules.cut_claim(state, place, row, first, stop)
+            if row.doubt:
+                rules.reopen(state, row.doubt, like)
+                return rules.fold(place)
+            rules.note_settled(place)
+            rules.question(state, like, first, stop, each=False)
+            for doubt in place.unclosed(first, stop):
+                if doubt.kind is DoubtKind.RAISED and doubt.claim_id == row.claim_id:
+                    doubt.stored_to = doubt.stop
+            return rules.store_payload(state, place, first, stop, records)
+
+    def bury(
+        self, life: Life, claim: Claim, records: Sequence[RawRecord], stop: int, reason: str, attempts: int
+    ) -> int:
+        state, first = self._state, records[0].offset
+        with state.lock:
+            found = self._to_cut(life, claim, stop)
+            if found is None:
+                return self._frontier(life, claim.partition)
+            place, row = found
+            rules.cut_claim(state, place, row, stop, stop)
+            over = [row.doubt] if row.doubt else place.unclosed(first, stop)
+            for doubt in over:
+                if row.doubt or (doubt.first < stop and doubt.last >= first):
+                    doubt.decided_by = "member"
+                    rules.close_doubt(state, doubt, Outcome.DEAD_LETTER, str(row.life))
+            number = row.doubt.doubt_id if row.doubt else None
+            known = {letter.record.offset for letter in place.letters}
+            place.letters += [
+                LetterRow(next(state.numbers), record, reason, attempts, number, str(row.life))
+                for record in records
+                if record.offset not in known
+            ]
+            return rules.fold(place)
+
+    def _to_cut(self, life: Life, claim: Claim, stop: int) -> tuple[PlaceRow, ClaimRow] | None:
+        """None when it was done before (the answer was lost)."""
+        found = self._state.open_claim(life, claim.claim_id)
+        if found is None and self._state.is_over(life):
+            raise Fenced(f"claim {claim.claim_id} was fenced")
+        return found if found and found[1].start < stop else None
+
+    def _frontier(self, life: Life, partition: Partition) -> int:
+        place = self._state.place(life.group_id, partition)
+        return place.frontier if place else 0
+
+    def effect_transaction(
+        self, life: Life, claim_id: int, applied: int
+    ) -> AbstractContextManager[MemoryCursor]:
+        return self._effect(life, claim_id, applied)
+
+    @contextmanager
+    def _effect(self, life: Life, claim_id: int, applied: int) -> Iterator[MemoryCursor]:
+        state = self._state
+        with state.lock:
+            found = state.open_claim(life, claim_id)
+            if found is None and state.is_over(life):
+                raise Fenced(f"claim {claim_id} is over")
+            if found is None or found[1].applied >= applied:
+                raise AlreadyApplied(f"claim {claim_id} is applied up to {applied} already")
+            place, row = found
+            row.in_effect = True
+        cursor = MemoryCursor([])
+        try:
+            yield cursor
+        except BaseException:
+            row.in_effect = False
+            raise
+        with state.lock:
+            row.in_effect = False
+            rules.write_mark(state, place, row, applied, applied)
+            self.effects += cursor.executed
+            rules.fold(place)
+
+    # -- offset commits ------------------------------------------------------------------------------------------------
+
+    def committed(self, life: Life, offsets: Mapping[Partition, int]) -> None:
+        with self._state.lock:
+            for partition, offset in offsets.items():
+                place = self._state.place(life.group_id, partition)
+                if place:
+                    place.committed = max(place.committed, offset)
+                    close_known(self._state, place, OrphanState.MEMBER, f"{life.slot}#{life.incarnation}")
+
+    def refused(self, life: Life, offsets: Mapping[Partition, int], reason: str) -> int:
+        with self._state.lock:
+            places = [(self._state.place(life.group_id, p), offset) for p, offset in offsets.items()]
+            return sum(
+                write_orphan(self._state, place, min(place.frontier, offset), reason)
+                for place, offset in places
+                if place
+            )
+
+    def frontiers(self, group_id: str, topics: Iterable[str]) -> Mapping[Partition, int]:
+        names = set(topics)
+        with self._state.lock:
+            places = self._state.group_places(group_id)
+            return {p.partition: p.frontier for p in places if p.partition.topic in names}
+
+    def released_count(self, group_id: str) -> int:
+        with self._state.lock:
+            return released_count(self._state, group_id)
+
+
+def released_count(state: LedgerState, group_id: str) -> int:
+    doubts = (d for p in state.group_places(group_id) for d in p.doubts)
+    return sum(d.state is DoubtState.RELEASED and d.durable for d in doubts)
+
+
+@dataclass(slots=True)
+class MemoryCursor:
+    """Stands for the user's cursor: remembers what was executed."""
+
+    executed: list[tuple[Any, Any]]
+
+    def execute(self, query: Any, params: Any = None) -> MemoryCursor:
+        self.executed.append((query, params))
+        return self
+
+    def executemany(self, query: Any, params_seq: Iterable[Any]) -> None:
+        self.executed += [(query, params) for params in params_seq]
+
+
+class MemoryLedger:
+    """The four ports over one state, like the PostgreSQL adapter's `Ledgers`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.state = LedgerState(clock)
+        self.member = MemoryMemberLedger(self.state)
+        self.leader = MemoryLeaderLedger(self.state)
+        self.evidence = MemoryEvidenceLedger(self.state)
+        self.report = MemoryReportLedger(self.state)
+
+    def close(self) -> None:
+        """Nothing to give back: it stays for the next one who looks."""

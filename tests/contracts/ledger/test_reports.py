@@ -1,0 +1,72 @@
+"""What commands and pages read; reconciling (case 1)."""
+
+from __future__ import annotations
+
+from ledger_stage import GROUP, PLACE, Stage
+
+from airflow_kafka_exactly.protocol.claims import Verdict
+from airflow_kafka_exactly.protocol.record import Partition
+
+
+def test_status_shows_members_partitions_doubts_and_what_is_open(stage: Stage) -> None:
+    a = stage.life("a")
+    claim = stage.claim(a, 0, 4)
+    stage.doubt(a, 4, 6)
+    status = stage.report.status()
+    (member,) = status["members"]
+    assert (member["slot"], member["incarnation"], member["kind"], member["owner"]) == (
+        "a",
+        1,
+        "worker",
+        "dag.a",
+    )
+    assert 0 < member["lease_left_s"] <= 20
+    (partition,) = status["partitions"]
+    assert (partition["topic"], partition["partition"], partition["frontier"], partition["committed"]) == (
+        "payments-in",
+        0,
+        0,
+        0,
+    )
+    assert status["doubts"] == [{"group_id": GROUP, "kind": "vote", "state": "open", "count": 2}]
+    assert (status["orphans_open"], status["dead_letters"], status["claims_open"]) == (0, 0, 1)
+    stage.apply(a, claim)
+    stage.member.close_life(a)
+    assert stage.report.status()["members"] == []
+    assert stage.report.status()["claims_open"] == 0
+
+
+def test_doubts_of_one_group_or_of_all(stage: Stage) -> None:
+    stage.doubt(stage.life(), 0, 2)
+    stage.decide(stage.doubts()[0], Verdict.APPLIED, by="Ada")
+    assert [d["state"] for d in stage.report.doubts(None, False)] == ["closed", "open"]
+    assert [d["start"] for d in stage.report.doubts(GROUP, True)] == [1]
+    assert stage.report.doubts("another", False) == []
+    first = stage.report.doubts(GROUP, False)[0]
+    assert (first["outcome"], first["decided_by"], first["evidence"]) == ("discarded", "Ada", {"why": "test"})
+
+
+def test_case_01_what_was_committed_without_an_outcome_is_named_by_offset(stage: Stage) -> None:
+    a, b = stage.life("a"), stage.life("b")
+    stage.apply(a, stage.claim(a, 0, 3))
+    claim = stage.claim(a, 3, 6)
+    stage.apply(b, stage.claim(b, 6, 8))
+    found = stage.report.reconcile(GROUP, {PLACE: 10})
+    assert [(d["topic"], d["partition"], d["start"], d["stop"]) for d in found] == [
+        ("payments-in", 0, 3, 6),
+        ("payments-in", 0, 8, 10),
+    ]
+    assert f"claim {claim.claim_id}" in found[0]["what"]
+    assert stage.report.reconcile(GROUP, {PLACE: 3}) == []
+
+
+def test_case_01_a_doubt_below_the_committed_offset_is_no_outcome(stage: Stage) -> None:
+    a = stage.life("a")
+    stage.doubt(a, 0, 1)
+    window = stage.claim(a, 1, 2)
+    stage.mark(a, window, 2, 1)
+    stage.die(a)
+    durable, bare = stage.report.reconcile(GROUP, {PLACE: 2})
+    assert (durable["start"], durable["pending"]) == (0, True)
+    assert (bare["start"], bare["stop"], bare["pending"]) == (1, 2, False)
+    assert stage.report.reconcile(GROUP, {Partition("topic-id-7", 0, "unknown"): 4})[0]["stop"] == 4
