@@ -28,6 +28,10 @@ class PostgresLeaderLedger:
     def groups(self) -> Sequence[str]:
         return [group for (group,) in self._db.rows(self._sql["groups"])]
 
+    def kafka_connection(self, group_id: str) -> str:
+        rows = self._db.rows(self._sql["kafka_connection"], {"group": group_id})
+        return str(rows[0][0]) if rows else ""
+
     def load(self, group_id: str) -> KnownIds:
         cluster = self._db.rows(self._sql["cluster_of"], {"group": group_id})
         rows = self._db.rows(self._sql["load"], {"group": group_id})

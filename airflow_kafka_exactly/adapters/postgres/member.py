@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -38,7 +39,9 @@ class PostgresMemberLedger:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._sql = statements("member", database.settings.schema)
-        self._redo_attempts: dict[Life, str] = {}
+        self._lock = threading.Lock()
+        self._unanswered: dict[Life, list[str]] = {}
+        """Attempts at claiming released doubts whose answer was lost."""
 
     # -- lives ---------------------------------------------------------------------------------------------------------
 
@@ -54,6 +57,7 @@ class PostgresMemberLedger:
                 "process": request.process,
                 "lease_s": request.lease_s,
                 "check": of_check(request.check),
+                "kafka_connection": request.kafka_connection,
             },
         )
         return Life(group_id=request.group_id, slot=request.slot, incarnation=row[0])
@@ -64,7 +68,8 @@ class PostgresMemberLedger:
 
     def close_life(self, life: Life) -> None:
         self._db.rows(self._sql["close_life"], of_life(life))
-        self._redo_attempts.pop(life, None)
+        with self._lock:
+            self._unanswered.pop(life, None)
 
     def current_incarnation(self, group_id: str, slot: str) -> int:
         return int(self._db.row(self._sql["current_incarnation"], {"group": group_id, "slot": slot})[0])
@@ -183,23 +188,23 @@ class PostgresMemberLedger:
         self._db.rows(self._sql["give_back"], {**of_life(life), "claim": claim_id, "start": start})
 
     def claim_released(self, life: Life, epoch: int, limit: int) -> Sequence[Redo]:
-        # The same attempt until an answer has come: what a lost answer granted is granted again.
-        attempt = self._redo_attempts.setdefault(life, str(uuid.uuid4()))
+        # What a lost answer granted is granted again, to whoever asks first: an attempt is never in two threads' hands.
+        with self._lock:
+            unanswered = self._unanswered.get(life)
+            attempt = unanswered.pop() if unanswered else str(uuid.uuid4())
         try:
-            rows = self._db.rows(
-                self._sql["claim_released"],
-                {**of_life(life), "epoch": epoch, "attempt": attempt, "limit": limit},
-            )
-            payloads: dict[int, list[RawRecord]] = {}
-            if rows:
-                for row in self._db.rows(self._sql["payloads"], {"doubts": [r[6] for r in rows]}):
-                    payloads.setdefault(row[0], []).append(to_record(row[1:]))
+            return self._redos(life, {"epoch": epoch, "attempt": attempt, "limit": limit})
         except Unavailable:
+            with self._lock:
+                self._unanswered.setdefault(life, []).append(attempt)
             raise
-        except Exception:
-            self._redo_attempts.pop(life, None)
-            raise
-        self._redo_attempts.pop(life, None)
+
+    def _redos(self, life: Life, asked: Mapping[str, Any]) -> Sequence[Redo]:
+        rows = self._db.rows(self._sql["claim_released"], {**of_life(life), **asked})
+        payloads: dict[int, list[RawRecord]] = {}
+        if rows:
+            for row in self._db.rows(self._sql["payloads"], {"doubts": [r[6] for r in rows]}):
+                payloads.setdefault(row[0], []).append(to_record(row[1:]))
         return [
             Redo(
                 Claim(

@@ -165,8 +165,9 @@ class Database:
     def translate(self, exc: psycopg.Error) -> Exception:
         """Our error for psycopg's; SQLSTATEs of class KX are raised by our own functions."""
         said, where = str(exc.diag.message_primary), f"PostgreSQL (connection {self.settings.connection!r})"
-        if exc.sqlstate in _REFUSALS:
-            return _REFUSALS[exc.sqlstate](said)
+        refusal = _REFUSALS.get(exc.sqlstate or "")
+        if refusal is not None:
+            return refusal(said)
         if exc.sqlstate == "KX003":
             held = json.loads(exc.diag.message_detail or "{}")
             slot = said.removeprefix("slot ").split(" is held by ")[0]

@@ -1,6 +1,6 @@
 create or replace function kafka_exactly.open_life(
   p_group text, p_cluster text, p_slot text, p_owner text, p_kind text, p_process text, p_lease_s double precision,
-  p_check jsonb) returns bigint
+  p_check jsonb, p_kafka_connection text) returns bigint
 language plpgsql set search_path = kafka_exactly as $$
 declare
   old member_life;
@@ -22,9 +22,10 @@ begin
     perform note('life', old.life_id, 'superseded', p_process);
   end if;
   select coalesce(max(incarnation), 0) + 1 into new_incarnation from member_life where group_id = p_group and slot = p_slot;
-  insert into member_life (group_id, slot, incarnation, cluster_id, owner, kind, process, lease_until, check_reference)
+  insert into member_life (group_id, slot, incarnation, cluster_id, owner, kind, process, lease_until, check_reference,
+                           kafka_connection)
   values (p_group, p_slot, new_incarnation, p_cluster, p_owner, p_kind, p_process,
-          clock_timestamp() + make_interval(secs => p_lease_s), p_check)
+          clock_timestamp() + make_interval(secs => p_lease_s), p_check, p_kafka_connection)
   returning life_id into new_id;
   perform note('life', new_id, 'opened', p_process, jsonb_build_object('slot', p_slot, 'incarnation', new_incarnation));
   return new_incarnation;

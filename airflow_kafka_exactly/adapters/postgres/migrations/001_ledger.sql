@@ -28,6 +28,7 @@ create table member_life (
   opened_at   timestamptz not null default clock_timestamp(),
   ended_at    timestamptz,
   check_reference jsonb not null,
+  kafka_connection text not null,
   unique (group_id, slot, incarnation)
 ) with (fillfactor = 70);
 create unique index member_life_current on member_life (group_id, slot) where state = 'current';

@@ -4,6 +4,10 @@ select kafka_exactly.raise_epoch(%(leader)s)
 -- name: groups
 select group_id from kafka_exactly.partition union select group_id from kafka_exactly.member_life order by 1
 
+-- name: kafka_connection
+select kafka_connection from kafka_exactly.member_life
+ where group_id = %(group)s and kafka_connection <> '' order by life_id desc limit 1
+
 -- name: cluster_of
 select cluster_id from kafka_exactly.partition where group_id = %(group)s order by opened_at desc limit 1
 

@@ -1,5 +1,6 @@
 -- name: open_life
-select kafka_exactly.open_life(%(group)s, %(cluster)s, %(slot)s, %(owner)s, %(kind)s, %(process)s, %(lease_s)s, %(check)s)
+select kafka_exactly.open_life(%(group)s, %(cluster)s, %(slot)s, %(owner)s, %(kind)s, %(process)s, %(lease_s)s, %(check)s,
+                               %(kafka_connection)s)
 
 -- name: renew
 update kafka_exactly.member_life set lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)

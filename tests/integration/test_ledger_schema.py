@@ -1,0 +1,187 @@
+"""Migrations and everything that can be wrong with the connection to the ledger (case 21)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from ledger_stage import PostgresStage
+from localstack import PostgreSQL
+
+from airflow_kafka_exactly.adapters.postgres import migrate, open_ledger
+from airflow_kafka_exactly.adapters.postgres.schema import newest_version
+from airflow_kafka_exactly.errors import (
+    ConfigurationError,
+    SchemaMissing,
+    SchemaTooNew,
+    SchemaTooOld,
+    Unavailable,
+)
+from airflow_kafka_exactly.settings import LedgerSettings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def settings(database: str) -> LedgerSettings:
+    return LedgerSettings(connection="my_ledger", conninfo=database, connect_timeout_s=3)
+
+
+def sql(settings: LedgerSettings, *statements: str) -> None:
+    with psycopg.connect(settings.conninfo, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def test_migrate_is_idempotent(settings: LedgerSettings) -> None:
+    assert migrate(settings) == (0, newest_version())
+    assert migrate(settings) == (newest_version(), newest_version())
+    open_ledger(settings).close()
+
+
+def test_several_may_migrate_at_once(settings: LedgerSettings) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        done = [f.result(60) for f in [threads.submit(migrate, settings) for _ in range(4)]]
+    assert sorted(before for before, _ in done) == [0] + [newest_version()] * 3
+
+
+def test_a_schema_of_another_name(database: str) -> None:
+    other = LedgerSettings(connection="my_ledger", conninfo=database, schema="elsewhere")
+    assert migrate(other) == (0, newest_version())
+    ledger = open_ledger(other)
+    assert ledger.report.status()["epoch"] == 0
+    assert ledger.leader.raise_epoch("me") == 1
+    ledger.close()
+    with psycopg.connect(database) as connection:
+        assert connection.execute("select to_regnamespace('kafka_exactly')").fetchone() == (None,)
+
+
+def test_a_missing_schema_says_what_to_run(settings: LedgerSettings) -> None:
+    with pytest.raises(SchemaMissing, match=r"my_ledger.*airflow kafka-exactly migrate"):
+        open_ledger(settings)
+
+
+def test_an_old_and_a_newer_schema_are_refused(settings: LedgerSettings) -> None:
+    migrate(settings)
+    sql(settings, f"insert into kafka_exactly.schema_version values ({newest_version() + 1}, 'of tomorrow')")
+    with pytest.raises(SchemaTooNew, match="Upgrade"):
+        open_ledger(settings)
+    with pytest.raises(SchemaTooNew, match="Upgrade"):
+        migrate(settings)
+    sql(settings, "delete from kafka_exactly.schema_version")
+    with pytest.raises(SchemaTooOld, match="airflow kafka-exactly migrate"):
+        open_ledger(settings)
+
+
+def test_a_schema_that_disappears_later_is_named(settings: LedgerSettings) -> None:
+    migrate(settings)
+    ledger = open_ledger(settings)
+    sql(settings, "drop schema kafka_exactly cascade")
+    with pytest.raises(SchemaMissing):
+        ledger.member.current_incarnation("g", "s")
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"password": "wrong", "user": "nobody_like_that"},
+        {"host": "no-such-host.invalid"},
+        {"dbname": "no_such_database"},
+    ],
+)
+def test_case_21_a_wrong_connection_is_named(database: str, wrong: dict[str, str]) -> None:
+    conninfo = psycopg.conninfo.make_conninfo(database, **wrong)
+    if "host" in wrong:
+        conninfo = psycopg.conninfo.make_conninfo(conninfo, hostaddr=None)
+    settings = LedgerSettings(connection="my_ledger", conninfo=conninfo, connect_timeout_s=3)
+    for attempt in (open_ledger, migrate):
+        with pytest.raises(ConfigurationError, match=r"PostgreSQL.*my_ledger"):
+            attempt(settings)
+
+
+def test_case_21_nobody_listens(database: str) -> None:
+    conninfo = psycopg.conninfo.make_conninfo(database, port=1)
+    settings = LedgerSettings(connection="my_ledger", conninfo=conninfo, connect_timeout_s=3)
+    begun = time.monotonic()
+    with pytest.raises(Unavailable, match=r"PostgreSQL.*my_ledger"):
+        open_ledger(settings)
+    assert time.monotonic() - begun < 30
+
+
+def test_a_login_without_rights_is_told_what_it_needs(settings: LedgerSettings) -> None:
+    role = psycopg.conninfo.conninfo_to_dict(settings.conninfo)["dbname"] + "_reader"
+    sql(settings, f"create role {role} login password 'reader'")
+    conninfo = psycopg.conninfo.make_conninfo(settings.conninfo, user=role, password="reader")
+    try:
+        with pytest.raises(ConfigurationError, match=r"my_ledger.*btree_gist"):
+            migrate(LedgerSettings(connection="my_ledger", conninfo=conninfo))
+    finally:
+        sql(settings, f"drop role {role}")
+
+
+def test_the_audit_trail_is_append_only(database: str) -> None:
+    stage = PostgresStage(database)
+    life = stage.life()
+    stage.doubt(life, 0, 1)
+    stage.die(life)
+    changes = {
+        (entity, change) for entity, change in stage.sql("select entity, change from kafka_exactly.audit")
+    }
+    assert {("life", "opened"), ("life", "fenced"), ("doubt", "vote doubts")} <= changes
+    for attempt in (
+        "delete from kafka_exactly.audit",
+        "update kafka_exactly.audit set by = 'me'",
+        "truncate kafka_exactly.audit",
+    ):
+        with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+            stage.sql(attempt)
+    stage.ledger.close()
+
+
+# -- outages
+
+
+@pytest.fixture
+def own(own_postgres: PostgreSQL) -> Iterator[tuple[PostgreSQL, PostgresStage]]:
+    stage = PostgresStage(own_postgres.address)
+    yield own_postgres, stage
+    stage.ledger.close()
+
+
+def test_an_outage_is_unavailable_and_over_when_it_is_over(own: tuple[PostgreSQL, PostgresStage]) -> None:
+    service, stage = own
+    life = stage.life()
+    claim = stage.claim(life, 0, 5)
+    service.stop()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"PostgreSQL \(kafka_exactly_ledger\)"):
+            stage.apply(life, claim)
+    service.start()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            assert stage.apply(life, claim) == 5
+            break
+        except Unavailable:
+            time.sleep(0.1)
+    else:
+        pytest.fail("it never came back")
+
+
+def test_a_lock_that_is_not_given_is_unavailable(database: str) -> None:
+    stage = PostgresStage(database)
+    life = stage.life()
+    stage.ledger.close()
+    impatient = LedgerSettings(connection="my_ledger", conninfo=database, lock_timeout_s=0.2)
+    ledger = open_ledger(impatient)
+    with psycopg.connect(database) as holder:
+        holder.execute("select from kafka_exactly.member_life for update")
+        with pytest.raises(Unavailable, match="my_ledger"):
+            ledger.member.renew(life, 20)
+        holder.rollback()
+    ledger.member.renew(life, 20)
+    ledger.close()
