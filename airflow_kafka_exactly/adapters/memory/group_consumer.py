@@ -47,8 +47,9 @@ class MemoryConsumer:
         self._paused = True
 
     def resume(self) -> None:
-        self._paused = False
-        self._told_end.clear()
+        if self._paused:
+            self._paused = False
+            self._told_end.clear()
 
     def assignment(self) -> frozenset[Partition]:
         with self._broker.news:
