@@ -189,11 +189,7 @@ def coordinator(args: Any) -> None:
     say = _say_json if args.output == "json" else _say
     try:
         services = hooks.service_settings()
-        connection = args.kafka_config_id or hooks.KAFKA.conn_id
-        try:
-            wiring.clusters.default_to(connection, hooks.kafka_client_config(connection))
-        except ConfigurationError as error:
-            say("warning", {"orphan commits are left to the members, because": str(error)})
+        wiring.clusters.resolve_with(hooks.kafka_client_config, args.kafka_config_id or hooks.KAFKA.conn_id)
         while not stop.is_set():
             try:
                 with wiring.coordinator(services) as contender:

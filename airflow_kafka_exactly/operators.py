@@ -179,6 +179,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
         settings = self._member_settings(context, services.lease)
         reference = self._check_reference()
         function = self._function()
+        wiring.clusters.resolve_with(hooks.kafka_client_config, hooks.KAFKA.conn_id)
         hosted = wiring.hosted_contender(services) if hooks.worker_contends() else contextlib.nullcontext()
         with (
             hosted,

@@ -60,7 +60,8 @@ class LedgerSettings:
 
     def __post_init__(self) -> None:
         _require(
-            self.schema.isidentifier(), f"ledger schema {self.schema!r}: letters, digits and underscores, please"
+            self.schema.isidentifier(),
+            f"ledger schema {self.schema!r}: letters, digits and underscores, please",
         )
 
 

@@ -96,6 +96,7 @@ class ConsumeTrigger(BaseTrigger):
 
     def _wait(self, services: ServiceSettings, kafka: KafkaSettings) -> Ending:
         a, outages = self.arguments, 0
+        wiring.clusters.resolve_with(hooks.kafka_client_config, hooks.KAFKA.conn_id)
         settings = MemberSettings(
             slot=a["slot"],
             owner=a["owner"],
@@ -138,7 +139,7 @@ class CoordinatorTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         services = await hooks.aservice_settings()
-        await self._default_cluster()
+        wiring.clusters.resolve_with(hooks.kafka_client_config, hooks.KAFKA.conn_id)
         loop, announced = asyncio.get_running_loop(), asyncio.Queue[Sequence[DoubtFacts]]()
 
         def hand_over(doubts: Sequence[DoubtFacts]) -> None:
@@ -154,15 +155,6 @@ class CoordinatorTrigger(BaseEventTrigger):
 
     async def cleanup(self) -> None:
         self._stop.set()
-
-    @staticmethod
-    async def _default_cluster() -> None:
-        """Where the offsets of groups are that nothing in this process consumes."""
-        connection = hooks.KAFKA.conn_id
-        try:
-            wiring.clusters.default_to(connection, await hooks.akafka_client_config(connection))
-        except ConfigurationError as missing:
-            log.warning("offsets of groups that nothing here consumes are left to others: %s", missing)
 
     def _serve(self, services: ServiceSettings, hand_over: Callable[[Sequence[DoubtFacts]], None]) -> None:
         """Contend and announce until told to stop; ends with what cannot be mended by trying again."""

@@ -75,31 +75,42 @@ def shared_directory(settings: ElectionSettings) -> contextlib.AbstractContextMa
 
 
 class Clusters:
-    """Which Kafka cluster a group is on, for the leader's drain: what this process has consumed from, else the default."""
+    """Where a group's Kafka is, for the leader's drain: as this process consumes it, else by the connection that the ledger
+    names, else by the default one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._default: tuple[str, Mapping[str, Any]] | None = None
-        self._known: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        self._known: dict[str, KafkaSettings] = {}
+        self._resolve: Callable[[str], Mapping[str, Any]] | None = None
+        self._default = ""
         self._admins: dict[str, KafkaAdmin] = {}
 
     def know(self, kafka: KafkaSettings) -> None:
         with self._lock:
-            self._known[kafka.group_id] = (kafka.connection, kafka.config)
+            self._known[kafka.group_id] = kafka
 
-    def default_to(self, connection: str, config: Mapping[str, Any]) -> None:
+    def resolve_with(self, resolve: Callable[[str], Mapping[str, Any]], default: str) -> None:
+        """`resolve` turns a connection's id into librdkafka's configuration; `default` is for groups that name none."""
         with self._lock:
-            self._default = (connection, config)
+            self._resolve, self._default = resolve, default
 
-    def admin(self, group_id: str) -> KafkaAdmin | None:
-        """None when nobody has said where the group's cluster is: then this contender leaves its offsets alone."""
+    def admin(self, group_id: str, recorded: Callable[[str], str]) -> KafkaAdmin | None:
+        """None when nobody can say where the cluster is: then this contender leaves the group's offsets alone."""
         with self._lock:
-            connection, config = self._known.get(group_id) or self._default or ("", {})
-            if not connection:
-                return None
-            if connection not in self._admins:
-                self._admins[connection] = ClusterAdmin(connection, config)
-            return self._admins[connection]
+            known, resolve, default = self._known.get(group_id), self._resolve, self._default
+        if known is not None:
+            return self._admin(known.connection, lambda _: known.config)
+        connection = recorded(group_id) or default
+        return self._admin(connection, resolve) if connection and resolve is not None else None
+
+    def _admin(self, connection: str, resolve: Callable[[str], Mapping[str, Any]]) -> KafkaAdmin:
+        with self._lock:
+            known = self._admins.get(connection)
+        if known is None:
+            known = ClusterAdmin(connection, resolve(connection))
+            with self._lock:
+                self._admins[connection] = known
+        return known
 
 
 clusters = Clusters()
@@ -132,7 +143,7 @@ def coordinator(services: ServiceSettings) -> Iterator[Coordinator]:
             server=GrpcServer(services.channel),
             channel=GrpcChannel(services.channel),
             ledger=ledgers.leader,
-            admins=clusters.admin,
+            admins=lambda group: clusters.admin(group, ledgers.leader.kafka_connection),
             clock=BootClock(),
             settings=services,
         )

@@ -89,6 +89,9 @@ class ScriptedLedger:
         self.epoch += 1
         return self.epoch
 
+    def kafka_connection(self, group_id: str) -> str:
+        return f"connection of {group_id}"
+
     def groups(self) -> Sequence[str]:
         self._ask("groups")
         return sorted(self.known)

@@ -86,6 +86,7 @@ class Stage:
                 process="host:1",
                 lease_s=more.pop("lease_s", LEASE_S),
                 check=check,
+                kafka_connection=more.pop("kafka_connection", ""),
             )
         )
         if opened:

@@ -55,6 +55,8 @@ class OpenLife:
     """`host:pid`, for people."""
     lease_s: float
     check: CheckReference = CheckReference()
+    kafka_connection: str = ""
+    """The Airflow connection that the group is consumed by: how a leader that never consumed it finds its cluster."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,10 +91,7 @@ class Desk:
     def load(self, ranges: Iterable[tuple[Partition, OffsetRange]]) -> None:
         """Add every id of the ranges."""
         ranges = list(ranges)
-        self.filter.make_room(sum(len(r) for _, r in ranges))
-        for partition, offsets in ranges:
-            for digests in range_chunks(self.cluster_id, partition, offsets):
-                self.filter.add(digests)
+        self.filter.load(lambda: (d for p, offsets in ranges for d in range_chunks(self.cluster_id, p, offsets)))
 
     def begin_rotation(self) -> None:
         """What is reserved *now* goes into the new generation at once: it may be claimed after the ledger was read and

@@ -24,6 +24,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,21 @@ class VoteFilter:
         youngest = self._generations[0]
         if youngest.count + ids > youngest.capacity:
             self._start_generation(ids)
+
+    def load(self, ids: Callable[[], Iterable[Digests]]) -> None:
+        """Add very many ids, which are named twice, in pieces. A new leader that followed the last one has most of them in its
+        youngest generation: those cost a look each, and no room. Nothing is forgotten."""
+        youngest = self._generations[0]
+        missing = sum(int(np.count_nonzero(~youngest.test(digests))) for digests in ids())
+        if missing == 0:
+            return
+        if youngest.count + missing >= ROTATE_AT * youngest.capacity:
+            # Else it would be nearly full, rotated, and loaded again, for ever.
+            self._start_generation(missing)
+            if youngest.count == 0:
+                del self._generations[1]
+        for digests in ids():
+            self._generations[0].add(digests[~youngest.test(digests)])
 
     def begin_rotation(self) -> None:
         self._start_generation(0)
@@ -132,7 +148,7 @@ class VoteFilter:
 
     def _start_generation(self, ids: int) -> None:
         """A generation is larger than the settings say when more must go in at once (a large ledger is loaded)."""
-        doublings = max(0, math.ceil(math.log2(max(1.0, ids / ROTATE_AT / self._settings.capacity))))
+        doublings = max(0, math.ceil(math.log2(max(1.0, (ids + 1) / ROTATE_AT / self._settings.capacity))))
         capacity = self._settings.capacity << doublings
         self._generations.insert(0, _Generation.empty(capacity, self._settings.error_rate / 2))
 
@@ -179,12 +195,16 @@ class _Generation:
         return known
 
     def test(self, digests: Digests) -> Known:
-        known = np.ones(len(digests), dtype=np.bool_)
+        known = np.zeros(len(digests), dtype=np.bool_)
         for start in range(0, len(digests), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
+            asked = digests[start : start + _CHUNK]
+            left = np.arange(start, start + len(asked))
             for number in range(self._slices):
-                byte, bit = self._places(digests[chunk], number)
-                known[chunk] &= (self._bits[byte] & bit) != 0
+                byte, bit = self._places(asked, number)
+                found = (self._bits[byte] & bit) != 0
+                if not found.all():  # an unknown id is asked about in about two slices, not in all
+                    asked, left = asked[found], left[found]
+            known[left] = True
         return known
 
     def _test_and_set(self, digests: Digests) -> Known:

@@ -131,6 +131,7 @@ class Membership:
                 process=f"{socket.gethostname()}:{os.getpid()}",
                 lease_s=self.settings.lease.lease_s,
                 check=self._check,
+                kafka_connection=self.settings.kafka.connection,
             )
         )
         self.lease.opened(asked_at)

@@ -21,7 +21,7 @@ CONTESTANTS: dict[str, Callable[[Plan, Count, Stopwatch], None]] = {
 def main(name: str) -> None:
     plan = Plan(**json.loads(sys.stdin.readline()))
     if name == "coordinator":
-        wiring.clusters.default_to("kafka", {"bootstrap.servers": plan.kafka})
+        wiring.clusters.resolve_with(lambda _: {"bootstrap.servers": plan.kafka}, "kafka")
         with wiring.coordinator(plan.services()):
             sys.stdin.read()
         return

@@ -11,6 +11,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import (
+    Consumer,
     ConsumerGroupState,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
@@ -78,10 +79,9 @@ class ClusterAdmin:
         return self.latest(partitions)
 
     def group(self, group_id: str) -> GroupFacts:
-        def ask() -> Future[Any]:
-            return self._kafka().describe_consumer_groups([group_id], request_timeout=self._timeout_s)[
-                group_id
-            ]
+        def ask() -> Any:
+            asked = self._kafka().describe_consumer_groups([group_id], request_timeout=self._timeout_s)
+            return self._answer(asked[group_id])
 
         try:
             group = self._from_coordinator(ask)
@@ -181,31 +181,34 @@ class ClusterAdmin:
         if not partitions:
             return {}
         names = {(p.topic, p.number): p for p in partitions}
-        wanted = [ConsumerGroupTopicPartitions(group_id, [TopicPartition(*name) for name in names])]
-
-        def ask() -> Future[Any]:
-            return self._kafka().list_consumer_group_offsets(wanted, request_timeout=self._timeout_s)[
-                group_id
-            ]
-
-        try:
-            answer = self._from_coordinator(ask)
-        except _NoSuchGroup:
-            return {}
         found = {}
-        for tp in answer.topic_partitions or ():
-            if tp.error is not None:
-                raise self._trouble.unavailable(tp.error)
+        for tp in self._from_coordinator(lambda: self._read_offsets(group_id, names)):
             if tp.offset >= 0:
                 found[names[tp.topic, tp.partition]] = (tp.offset, metadata.read(tp.metadata))
         return found
 
-    def _from_coordinator(self, ask: Callable[[], Future[Any]]) -> Any:
+    def _read_offsets(self, group_id: str, names: Iterable[tuple[str, int]]) -> list[TopicPartition]:
+        """Asked by a consumer that never joins: the admin client's own question ends the whole *process* when the group's
+        coordinator starts or has moved (librdkafka issue 5040; seen with confluent-kafka 2.16)."""
+        config = {**self._config, "group.id": group_id, "enable.auto.commit": False, "logger": log}
+        reader = self._trouble.opening(Consumer, {**config, "error_cb": self._trouble.heard})
+        try:
+            offsets = reader.committed([TopicPartition(*name) for name in names], timeout=self._timeout_s)
+        except KafkaException as failed:
+            reader.poll(0)  # its news of the brokers
+            self._trouble.raise_hopeless()
+            raise self._named(failed.args[0]) from failed
+        for tp in offsets:
+            if tp.error is not None:
+                raise self._named(tp.error)
+        return offsets
+
+    def _from_coordinator(self, ask: Callable[[], T]) -> T:
         """A group's coordinator that starts or moves is asked again: a cluster's first group waits for its offsets topic."""
         deadline = time.monotonic() + self._timeout_s
         while True:
             try:
-                return self._answer(ask())
+                return ask()
             except _NoCoordinator:
                 if time.monotonic() > deadline:
                     raise

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from airflow_kafka_exactly.adapters.kafka import metadata
+from airflow_kafka_exactly.adapters.kafka.client import Client
 from airflow_kafka_exactly.adapters.kafka.codes import OF_ONE_PARTITION, classify
 from airflow_kafka_exactly.adapters.kafka.ownership import Ownership
 from airflow_kafka_exactly.adapters.kafka.topics import TopicWatch
@@ -28,8 +29,8 @@ TOPIC_GONE: Final = (CommitCode.ORPHAN, "UNKNOWN_TOPIC_OR_PART")
 
 
 class Commits:
-    def __init__(self, consumer: Consumer, ownership: Ownership, topics: TopicWatch) -> None:
-        self._consumer, self._ownership, self._topics = consumer, ownership, topics
+    def __init__(self, client: Client, ownership: Ownership, topics: TopicWatch) -> None:
+        self._client, self._ownership, self._topics = client, ownership, topics
         self.closed = False
 
     def commit(self, offsets: Offsets) -> Answers:
@@ -56,16 +57,14 @@ class Commits:
         if not offsets:
             return {}
         try:
-            answered = self._consumer.commit(
-                offsets=[_noted(p, *o) for p, o in offsets.items()], asynchronous=False
-            )
+            answered = self._client.commit([_noted(p, *o) for p, o in offsets.items()])
         except KafkaException as failed:
             error = failed.args[0]
             if len(offsets) > 1 and error.code() in OF_ONE_PARTITION:
                 # The client tells one error for the whole request: ask for each partition, it is the same commit again.
                 return {p: answer for p in offsets for answer in self._send({p: offsets[p]}).values()}
             return dict.fromkeys(offsets, classify(error))
-        errors = {(tp.topic, tp.partition): tp.error for tp in answered or ()}
+        errors = {(tp.topic, tp.partition): tp.error for tp in answered}
         return {p: classify(errors.get((p.topic, p.number))) for p in offsets}
 
 

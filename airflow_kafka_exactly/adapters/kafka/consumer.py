@@ -7,7 +7,6 @@ again from there. Callbacks of a rebalance run inside `consume`; what they raise
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -15,6 +14,7 @@ from typing import Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from airflow_kafka_exactly.adapters.kafka.admin import ClusterAdmin
+from airflow_kafka_exactly.adapters.kafka.client import Client
 from airflow_kafka_exactly.adapters.kafka.commits import Commits
 from airflow_kafka_exactly.adapters.kafka.config import check, consumer_config
 from airflow_kafka_exactly.adapters.kafka.openings import Openings
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 _FILL_S: Final = 0.01
 """With the first record in hand, the rest of a fetch is waited for so long."""
-_CLOSE_S: Final = 4.0
 _STUCK_S: Final = 1.0
 
 
@@ -76,13 +75,14 @@ class KafkaGroupConsumer:
         self._stuck: dict[Key, float] = {}
         """Positions that the log does not hold, and when to look again."""
         self._just_assigned: set[Key] = set()
-        self._paused = self._closing = False
+        self._paused = False
         config |= {"error_cb": self._trouble.heard, "logger": log}
-        self._consumer: Consumer = self._trouble.opening(Consumer, config)
-        self._commits = Commits(self._consumer, self._ownership, self._topics)
-        self._consumer.subscribe(
+        raw = self._trouble.opening(Consumer, config)
+        raw.subscribe(
             list(settings.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
+        self._client = Client(raw)
+        self._commits = Commits(self._client, self._ownership, self._topics)
 
     # -- ports.GroupConsumer -------------------------------------------------------------------------------------------
 
@@ -110,11 +110,11 @@ class KafkaGroupConsumer:
 
     def pause(self) -> None:
         self._paused = True
-        self._consumer.pause(_named(self._ownership))
+        self._client.pause(_named(self._ownership))
 
     def resume(self) -> None:
         self._paused = False
-        self._consumer.resume(_named(self._ownership))
+        self._client.resume(_named(self._ownership))
 
     def assignment(self) -> frozenset[Partition]:
         return self._ownership.partitions()
@@ -125,26 +125,10 @@ class KafkaGroupConsumer:
         return self._commits.commit(offsets)
 
     def close(self) -> None:
-        """Takes at most about 4 s; a close that hangs goes on in a thread of its own. A static member leaves nothing behind
-        at the broker but its place."""
-        if self._closing:
-            return
-        self._closing = self._commits.closed = True
-        closing = threading.Thread(target=self._close, name="kafka-exactly-close", daemon=True)
-        closing.start()
-        closing.join(_CLOSE_S)
-        if closing.is_alive():
-            log.warning(
-                "closing a Kafka consumer takes longer than %s s; it goes on in the background", _CLOSE_S
-            )
-
-    def _close(self) -> None:
-        with self._ownership.lock:  # an offset commit that is out would use a handle that is gone
-            try:
-                self._consumer.close()
-            except (KafkaException, RuntimeError) as failed:
-                log.warning("closing a Kafka consumer: %s", failed)
-            self._ownership.clear()
+        """Takes at most about 4 s and tells the listener nothing. A static member leaves its place behind, nothing else."""
+        self._commits.closed = True
+        self._client.close()
+        self._ownership.clear()
 
     # -- what a poll brings --------------------------------------------------------------------------------------------
 
@@ -153,11 +137,11 @@ class KafkaGroupConsumer:
         if room <= 0:
             return []
         try:
-            messages = self._consumer.consume(1, timeout_s)
+            messages = self._client.consume(1, timeout_s)
             if not messages or room == 1:
                 return messages
             self._just_assigned.clear()
-            more = self._consumer.consume(room - 1, _FILL_S)
+            more = self._client.consume(room - 1, _FILL_S)
         except KafkaException as failed:
             if is_fatal_event(failed.args[0]):
                 raise self._trouble.error(failed.args[0]) from failed
@@ -244,16 +228,17 @@ class KafkaGroupConsumer:
         that one is begun anew."""
         at = TopicPartition(*key, offset)
         try:
-            self._consumer.seek(at)
+            self._client.seek(at)
         except KafkaException:
-            self._consumer.incremental_unassign([at])
-            self._consumer.incremental_assign([at])
+            self._client.unassign([at])
+            self._client.assign([at])
             if self._paused or key in self._unopened:
-                self._consumer.pause([at])
+                self._client.pause([at])
 
     # -- rebalances (called inside `consume`) --------------------------------------------------------------------------
 
-    def _on_assign(self, _consumer: Consumer, assigned: Sequence[TopicPartition]) -> None:
+    def _on_assign(self, _raw: object, assigned: Sequence[TopicPartition]) -> None:
+        del _raw  # a kept exception holds this frame, and must not hold the client
         keys = [(tp.topic, tp.partition) for tp in assigned]
         self._just_assigned.update(keys)
         try:
@@ -261,14 +246,13 @@ class KafkaGroupConsumer:
         except BaseException as error:  # noqa: BLE001 -- comes out of poll
             self._kept.append(error)
         self._unopened.update(key for key in keys if self._ownership.get(key) is None)
-        self._consumer.incremental_assign([TopicPartition(*key, self._start(key)) for key in keys])
+        self._client.assign([TopicPartition(*key, self._start(key)) for key in keys])
         waiting = [key for key in keys if self._paused or key in self._unopened]
         if waiting:
-            self._consumer.pause(_named(waiting))
+            self._client.pause(_named(waiting))
 
-    def _on_revoke(self, _consumer: Consumer, revoked: Sequence[TopicPartition]) -> None:
-        if self._closing:
-            return  # our own close: the broker revokes nothing
+    def _on_revoke(self, _raw: object, revoked: Sequence[TopicPartition]) -> None:
+        del _raw
         keys = [(tp.topic, tp.partition) for tp in revoked]
         try:
             if partitions := self._ownership.of(keys):
@@ -276,11 +260,10 @@ class KafkaGroupConsumer:
         except BaseException as error:  # noqa: BLE001 -- comes out of poll
             self._kept.append(error)
         self._forget(keys)
-        self._consumer.incremental_unassign(list(revoked))
+        self._client.unassign(revoked)
 
-    def _on_lost(self, _consumer: Consumer, lost: Sequence[TopicPartition]) -> None:
-        if self._closing:
-            return
+    def _on_lost(self, _raw: object, lost: Sequence[TopicPartition]) -> None:
+        del _raw
         keys = [(tp.topic, tp.partition) for tp in lost]
         partitions = self._ownership.of(keys)
         self._forget(keys)  # first: no offset of them leaves any more (case 29)
@@ -289,13 +272,13 @@ class KafkaGroupConsumer:
                 self._listener.lost(partitions)
         except BaseException as error:  # noqa: BLE001 -- comes out of poll
             self._kept.append(error)
-        self._consumer.incremental_unassign(list(lost))
+        self._client.unassign(lost)
 
     def _open(self, keys: Sequence[Key]) -> None:
         if not all(self._topics.exists(*key) for key in keys):
             self._topics.hurry()  # the topic may have grown
             self._topics.look(busy=True)
-        openings = self._openings.look(self._consumer, keys, self._renewed) if keys else []
+        openings = self._openings.look(self._client, keys, self._renewed) if keys else []
         if openings:
             starts = self._listener.assigned(openings)
             self._ownership.add({o.partition: starts[o.partition] for o in openings})
@@ -322,7 +305,7 @@ class KafkaGroupConsumer:
         for key in opened:
             self._seek(key, self._ownership[key].next)
         if not self._paused:
-            self._consumer.resume(_named(opened))
+            self._client.resume(_named(opened))
 
     def _renew_topics(self) -> None:
         """A topic was deleted and made again: the old partitions are lost, the new ones begin at their beginning (H11)."""
@@ -333,7 +316,7 @@ class KafkaGroupConsumer:
             return
         partitions = self._ownership.of(keys)
         log.warning("deleted and made again under the same name: %s", ", ".join(map(str, partitions)))
-        self._consumer.pause(_named(keys))
+        self._client.pause(_named(keys))
         self._forget(keys)
         self._unopened.update(keys)
         self._renewed.update(keys)

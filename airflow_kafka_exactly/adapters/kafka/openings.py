@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from airflow_kafka_exactly.adapters.kafka import metadata
 from airflow_kafka_exactly.adapters.kafka.admin import ClusterAdmin
+from airflow_kafka_exactly.adapters.kafka.client import Client
 from airflow_kafka_exactly.adapters.kafka.config import RESET_REFUSED, RESET_TO_LATEST, reset_policy
 from airflow_kafka_exactly.adapters.kafka.records import Key
 from airflow_kafka_exactly.adapters.kafka.topics import TopicWatch
@@ -25,7 +26,7 @@ class Openings:
         self._settings, self._admin, self._topics, self._trouble = settings, admin, topics, trouble
         self._reset = reset_policy(settings.config)
 
-    def look(self, consumer: Consumer, keys: Sequence[Key], renewed: Collection[Key] = ()) -> list[Opening]:
+    def look(self, client: Client, keys: Sequence[Key], renewed: Collection[Key] = ()) -> list[Opening]:
         """One opening for each partition that exists, sorted. `renewed` are those of a topic that was made again: every
         record of it is new to us, whatever the policy says.
 
@@ -33,7 +34,7 @@ class Openings:
         """
         wanted = sorted(key for key in keys if self._topics.exists(*key))
         openings, without = [], []
-        for key, tp in zip(wanted, self._committed(consumer, wanted), strict=True):
+        for key, tp in zip(wanted, self._committed(client, wanted), strict=True):
             partition = Partition(self._topics.topic_id(key[0]), key[1], key[0])
             note = self._note(tp) if tp.offset >= 0 else None
             if tp.offset < 0:
@@ -45,11 +46,9 @@ class Openings:
         openings += [Opening(p, start, False) for p, start in self._begin(without).items()]
         return sorted(openings, key=lambda o: o.partition)
 
-    def _committed(self, consumer: Consumer, keys: Sequence[Key]) -> list[TopicPartition]:
+    def _committed(self, client: Client, keys: Sequence[Key]) -> list[TopicPartition]:
         try:
-            found = consumer.committed(
-                [TopicPartition(*key) for key in keys], timeout=self._settings.request_timeout_s
-            )
+            found = client.committed([TopicPartition(*key) for key in keys], self._settings.request_timeout_s)
         except KafkaException as failed:
             raise self._trouble.error(failed.args[0]) from failed
         for tp in found:

@@ -31,6 +31,15 @@ class MemoryLeaderLedger:
             places = {place.group_id for place in self._state.places.values()}
             return sorted(places | {life.group_id for life in self._state.lives})
 
+    def kafka_connection(self, group_id: str) -> str:
+        with self._state.lock:
+            named = [
+                row.asked.kafka_connection
+                for row in self._state.lives.values()
+                if row.life.group_id == group_id
+            ]
+            return next((name for name in reversed(named) if name), "")
+
     def load(self, group_id: str) -> KnownIds:
         with self._state.lock:
             places = self._state.group_places(group_id)

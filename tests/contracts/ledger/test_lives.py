@@ -158,3 +158,11 @@ def test_case_23_two_copies_of_one_task_instance(stage: Stage) -> None:
     with pytest.raises(Fenced):
         stage.member.mark(older, [Mark(claim.claim_id, 4, 4)])
     assert stage.doubted()[0] == (0, 1, "window", "open")
+
+
+def test_a_leader_learns_the_connection_that_a_group_is_consumed_by(stage: Stage) -> None:
+    stage.life("a", kafka_connection="kafka_old")
+    stage.life("b", kafka_connection="kafka_new")
+    stage.life("c")
+    assert stage.leader.kafka_connection(GROUP) == "kafka_new"
+    assert stage.leader.kafka_connection("nobody") == ""
