@@ -91,7 +91,9 @@ class Desk:
     def load(self, ranges: Iterable[tuple[Partition, OffsetRange]]) -> None:
         """Add every id of the ranges."""
         ranges = list(ranges)
-        self.filter.load(lambda: (d for p, offsets in ranges for d in range_chunks(self.cluster_id, p, offsets)))
+        self.filter.load(
+            lambda: (d for p, offsets in ranges for d in range_chunks(self.cluster_id, p, offsets))
+        )
 
     def begin_rotation(self) -> None:
         """What is reserved *now* goes into the new generation at once: it may be claimed after the ledger was read and

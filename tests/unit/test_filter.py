@@ -108,6 +108,27 @@ def test_nearly_full_comes_before_full() -> None:
     assert votes.generations == 1
 
 
+def test_ids_that_are_loaded_leave_room_or_every_rotation_would_begin_the_next() -> None:
+    votes = VoteFilter(SMALL)
+    for count in (749, 750, 900, 1000, 1500):  # SMALL holds 1000
+        votes.begin_rotation()
+        votes.load(lambda n=count: [ids(0, n // 2), ids(n // 2, n)])
+        votes.end_rotation()
+        assert votes.test(ids(0, count)).all()
+        assert not votes.nearly_full
+
+
+def test_ids_that_are_loaded_again_need_no_room() -> None:
+    votes = VoteFilter(SMALL)
+    votes.load(lambda: [ids(0, 1000)])
+    generations, count = votes.generations, votes.count
+    votes.load(lambda: [ids(0, 500), ids(500, 1000)])
+    assert (votes.generations, votes.count) == (generations, count)
+    votes.load(lambda: [ids(0, 1300)])
+    assert votes.test(ids(0, 1300)).all()
+    assert votes.generations == generations
+
+
 def test_snapshots_hold_everything() -> None:
     votes = VoteFilter(SMALL)
     votes.add(ids(0, 900))

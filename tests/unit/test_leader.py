@@ -344,7 +344,8 @@ def test_s6_what_is_claimed_after_the_ledger_was_read_and_then_dropped_outlives_
 
 
 def test_a_rotation_whose_ledger_does_not_answer_is_asked_for_again() -> None:
-    leader = opened([(P0, OffsetRange(0, 800))], FilterSettings(capacity=1000))
+    leader = opened([(P0, OffsetRange(0, 700))], FilterSettings(capacity=1000))
+    leader.desks["g"].filter.add(part(700, 800).digests)
     first = leader.step(le.Ticked(), 0.0)
     assert first == leader.step(le.Ticked(), 1.0) == (le.LoadLedger(7, ("g",)),)
     leader.step(le.Loaded(7, "g", "c", ()), 2.0)
