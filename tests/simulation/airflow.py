@@ -1,0 +1,119 @@
+"""What Airflow does: it runs operators and triggers, tries them again, and now and then runs two of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_kafka_exactly.errors import KafkaExactlyError
+from airflow_kafka_exactly.protocol.claims import LifeKind
+from airflow_kafka_exactly.protocol.summary import Summary
+from airflow_kafka_exactly.runtime.background import Stopped
+from airflow_kafka_exactly.runtime.member import Member
+from airflow_kafka_exactly.runtime.membership import MemberPorts, Membership
+from airflow_kafka_exactly.runtime.until import Ending, Until
+from airflow_kafka_exactly.runtime.waiting import await_work
+from simulation.kernel import Process
+from simulation.network import SimulatedChannel
+from simulation.points import ConsumersWire, MemberLedgerWire, Wire
+from simulation.world import World
+from simulation.zookeeper import SimulatedDirectory
+
+IDLE_S = 1.5
+
+
+class Guard:
+    """The effect guard of one process; the kernel ends a process that goes on after its trust window during an effect."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def trusted_until(self, ends_at: float) -> None:
+        self._process.trusted_until = ends_at
+
+    def begin(self) -> None:
+        self._process.busy = True
+
+    def end(self) -> None:
+        self._process.busy = False
+
+    def close(self) -> None:
+        self._process.busy = False
+
+
+class Slot:
+    """One operator place, and the task instance that works for it."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world, self.name = world, name
+        self.running: list[Process] = []
+        self.kind = LifeKind.WORKER
+        self.paused_until = 0.0
+
+    def start(self) -> None:
+        self._world.kernel.spawn(self._world.kernel.world, f"airflow {self.name}", self._forever)
+
+    def second_copy(self) -> None:
+        """Of a worker (or a trigger): Airflow thinks that the first is gone, or an event came twice."""
+        self._world.kernel.spawn(self._world.kernel.world, f"airflow {self.name}", self._once)
+
+    def _forever(self) -> None:
+        kernel = self._world.kernel
+        kernel.park(kernel.chance.uniform(0.0, 3.0))
+        while True:
+            if not self.running and kernel.now >= self.paused_until:
+                self._once()
+            kernel.park(kernel.chance.uniform(0.2, 2.0))
+
+    def _once(self) -> None:
+        world, kind = self._world, self.kind
+        process = world.process(self.name)
+        self.running.append(process)
+        world.trace(process.name, f"starts as a {kind}")
+        _, over = world.start(process, "main", lambda: self._main(process, kind))
+        over.wait()
+        self.running.remove(process)
+
+    def _main(self, process: Process, kind: LifeKind) -> None:
+        try:
+            ending = self._member(process, kind)
+            self._world.trace(process.name, f"ends: {ending}")
+            if self._world.plan.triggers:
+                self.kind = LifeKind.TRIGGER if ending is Ending.IDLE else LifeKind.WORKER
+        except (KafkaExactlyError, Stopped) as failure:
+            self._world.trace(process.name, f"fails: {type(failure).__name__}: {failure}")
+        finally:
+            if process.alive:
+                process.busy = False
+
+    def _member(self, process: Process, kind: LifeKind) -> Ending:
+        world, plan = self._world, self._world.plan
+        membership = Membership(
+            member_ports(world, process),
+            world.member_settings(self.name),
+            kind,
+            Summary(),
+            check=world.check_reference(),
+            leader_timeout_s=30.0,
+        )
+        with membership:
+            if kind is LifeKind.TRIGGER:
+                return await_work(membership, Until(to_end=False), 0.0)
+            idle_s = IDLE_S if plan.triggers else None
+            until = Until(to_end=False, defer_when_idle_s=idle_s, max_records=None)
+            return Member(membership, world.functions.for_process(process), until).run()
+
+
+def member_ports(world: World, process: Process) -> MemberPorts:
+    points = world.points
+    kafka = world.member_settings("any").kafka
+    consumers: Any = ConsumersWire(points, process, world.broker.consumers(kafka))
+    channel: Any = SimulatedChannel(world.network, process)
+    return MemberPorts(
+        ledger=MemberLedgerWire(points, process, "ledger", world.ledger.member),
+        consumers=consumers,
+        admin=Wire(points, process, "kafka", world.broker.admin()),
+        directory=SimulatedDirectory(world.zookeeper, process),
+        channel=channel,
+        clock=process,
+        guard=Guard(process),
+    )

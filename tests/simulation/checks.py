@@ -1,0 +1,291 @@
+"""The rules, asserted from outside: a naive model over the log of effects and the ledger's tables, looked at after every write.
+
+    S1  no record has its effect twice, and nobody makes one whose claim is not open
+    S2  neither the frontier nor Kafka's offset passes a record that is neither settled nor a durable doubt
+    S3  an effect is made only under a written `started` mark of an open claim
+    S4  what an old epoch, an old incarnation or a fenced claim wrote was refused
+    S5  claims do not overlap, and nothing is granted that is settled, doubted, or has had its effect
+    S6  a vote is given only by a filter that holds everything the ledger has
+    S7  a verdict is true, and not the ledger's own where only a check or a person can know
+    S8  what the ledger knows of Kafka's offset is never above it
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from airflow_kafka_exactly.adapters.memory.ledger import MemoryLedger
+from airflow_kafka_exactly.adapters.memory.ledger_state import DoubtRow, PlaceRow
+from airflow_kafka_exactly.protocol.claims import Decision, DoubtKind, DoubtState, Outcome, Verdict
+from airflow_kafka_exactly.protocol.identity import offset_digests
+from airflow_kafka_exactly.protocol.record import FencingToken, OffsetRange, Partition, RawRecord
+from simulation.effects import Effect, Key, Target, key_of
+from simulation.kernel import Process
+from simulation.plan import Kind, Plan
+
+CLAIMING = {"ledger.claim", "ledger.claim_released"}
+LIFE_GUARDED = {"ledger.mark", "ledger.raise_doubt", "ledger.bury"}
+LEADING = {"ledger.fence", "ledger.sweep_orphans", "ledger.read_back", "ledger.close_orphan"}
+
+
+class Violation(Exception):
+    """A rule was broken. Its text begins with the rule."""
+
+
+class Checks:
+    def __init__(self, plan: Plan, ledger: MemoryLedger, target: Target, broker: Any) -> None:
+        self._plan, self._ledger, self._target, self._broker = plan, ledger, target, broker
+        self._state = ledger.state
+        self._frontiers: dict[tuple[str, int], int] = {}
+        self._versions: dict[int, int] = {}
+        self._held: dict[str, Any] = {}
+        target.on_send, target.on_effect = self.sending, self.happened
+        self.found: list[str] = []
+
+    def violate(self, text: str) -> None:
+        if not self.found:
+            self.found.append(text)
+        raise Violation(text)
+
+    # -- effects -------------------------------------------------------------------------------------------------------
+
+    def sending(self, process: Process, key: Key, token: FencingToken) -> None:
+        found = self._claim(token.claim_id)
+        if found is None:
+            self.violate(f"S1: {process} makes the effect of {_say(key)} under claim {token.claim_id}, which is over")
+        claim, life = found
+        if life.over:
+            self.violate(f"S1: {process} makes the effect of {_say(key)} after its life was {life.state}")
+        if not claim.started > key[2] >= claim.start:
+            self.violate(f"S3: {process} makes the effect of {_say(key)}; started is {claim.started}")
+        if claim.applied > key[2]:
+            self.violate(f"S3: {process} makes the effect of {_say(key)} after its applied mark {claim.applied}")
+
+    def happened(self, effect: Effect) -> None:
+        if self._target.count[effect.key] > 1:
+            by = [f"{e.process} at {e.at:.2f}" for e in self._target.log if e.key == effect.key]
+            self.violate(f"S1: {_say(effect.key)} had its effect twice: {', '.join(by)}")
+
+    def _claim(self, claim_id: int) -> Any:
+        for place in self._state.places.values():
+            for claim in place.claims:
+                if claim.claim_id == claim_id and not claim.settled:
+                    return claim, claim.life
+        return None
+
+    # -- before and after each call of the ledger ----------------------------------------------------------------------
+
+    def before(self, process: Process, what: str, args: tuple[Any, ...], _: Any) -> None:
+        if what in CLAIMING:
+            life, epoch = (args[0].life, args[0].epoch) if what == "ledger.claim" else args[:2]
+            row = self._state.lives.get(life)
+            self._held[process.name] = (epoch == self._state.epoch, row is not None and row.state == "current")
+        elif what in LIFE_GUARDED:
+            row = self._state.lives.get(args[0])
+            over = row is None or row.over
+            self._held[process.name] = self._marks_of(args[0]) if over else None
+        elif what in LEADING:
+            row = self._state.lives.get(args[1]) if what == "ledger.fence" else None
+            left = row.lease_until - self._state.clock.now() if row is not None else 0.0
+            self._held[process.name] = (args[0] == self._state.epoch, left)
+        elif what == "ledger.decide":
+            doubt = self._state.doubt(args[0].doubt_id)
+            self._held[process.name] = (doubt.version, doubt.kind) if doubt is not None else (None, None)
+
+    def after(self, process: Process, what: str, args: tuple[Any, ...], result: Any) -> None:
+        held = self._held.pop(process.name, None)
+        if what in CLAIMING:
+            self._claimed(process, what, held, result)
+        elif what in LIFE_GUARDED and held is not None and held != self._marks_of(args[0]):
+            self.violate(f"S4: {what} of {process} was accepted after its life was over")
+        elif what in LEADING:
+            self._led(process, what, held, result)
+        elif what == "ledger.decide" and result:
+            self._decided(args[0], held)
+        elif what == "ledger.effect_commit":
+            self._target.happen([statement[1][0] for statement in result.executed], process)
+        self.look()
+
+    def _marks_of(self, life: Any) -> list[tuple[int, int, int]]:
+        places = self._state.places.values()
+        return [(c.claim_id, c.started, c.applied) for p in places for c in p.claims if c.life.life == life]
+
+    def _claimed(self, process: Process, what: str, held: Any, result: Any) -> None:
+        granted = result.granted if what == "ledger.claim" else [redo.claim for redo in result]
+        if not granted and what != "ledger.claim":
+            return
+        epoch_ok, life_ok = held
+        if not epoch_ok:
+            self.violate(f"S4: {what} of {process} was granted with the votes of an old epoch")
+        if not life_ok:
+            self.violate(f"S4: {what} of {process} was granted to a life that is not current")
+        for claim in granted:
+            for offset in range(claim.range.start, claim.range.stop):
+                if self._target.count[key_of(claim.partition, offset)]:
+                    self.violate(f"S5: claim {claim.claim_id} of {process} grants {claim.partition} {offset}, whose effect happened")
+
+    def _led(self, process: Process, what: str, held: tuple[bool, float], result: Any) -> None:
+        epoch_ok, lease_left = held
+        if not epoch_ok:
+            self.violate(f"S4: {what} of {process} was accepted from an old epoch")
+        if what == "ledger.fence" and result and lease_left > 0:
+            self.violate(f"S1: {process} fenced a life whose lease had {lease_left:.2f} s left")
+
+    def _decided(self, decision: Decision, held: tuple[int | None, DoubtKind | None]) -> None:
+        version, kind = held
+        if version != decision.version:
+            self.violate(f"S7: a verdict on version {decision.version} of doubt {decision.doubt_id} changed version {version}")
+        if kind in (DoubtKind.WINDOW, DoubtKind.RAISED) and decision.by == "ledger":
+            self.violate(f"S7: the ledger alone decided doubt {decision.doubt_id}, of kind {kind}")
+        doubt = self._state.doubt(decision.doubt_id)
+        assert doubt is not None
+        happened = [bool(self._target.count[k] or self._target.flying[k]) for k in _keys(doubt)]
+        if decision.verdict is Verdict.APPLIED and not decision.dead_letter and not all(happened):
+            self.violate(f"L2: doubt {decision.doubt_id} was discarded by {decision.by} as applied; it never happened")
+        if decision.verdict is Verdict.NOT_APPLIED and any(happened):
+            self.violate(f"S7: doubt {decision.doubt_id} was released by {decision.by}; its effect had happened")
+
+    # -- after every write ---------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        for place in self._state.places.values():
+            self._overlaps(place)
+            key = (place.partition.topic_id, place.partition.number)
+            before = self._frontiers.get(key)
+            if before != place.frontier:
+                self._frontiers[key] = place.frontier
+                self._passed(place, before or 0, place.frontier, "the frontier")
+            for doubt in place.doubts:
+                if self._versions.get(doubt.doubt_id) != doubt.version:
+                    self._versions[doubt.doubt_id] = doubt.version
+                    if doubt.closed:
+                        self._closed(place, doubt)
+            committed = self._broker.group(place.group_id).offsets.get((place.partition.topic, place.partition.number))
+            if committed is not None and committed.topic_id == place.partition.topic_id:
+                if place.committed > committed.offset:
+                    self.violate(f"S8: {place.partition}: known {place.committed}, Kafka has {committed.offset}")
+
+    def _overlaps(self, place: PlaceRow) -> None:
+        stop = -1
+        for claim in sorted(place.claims, key=lambda c: c.start):
+            if claim.start < stop:
+                self.violate(f"S5: claims of {place.partition} overlap at {claim.start}")
+            stop = claim.stop
+        doubts = sorted((d for d in place.doubts if not d.closed), key=lambda d: d.start)
+        stop = -1
+        for doubt in doubts:
+            if doubt.start < stop:
+                self.violate(f"S5: doubts of {place.partition} overlap at {doubt.start}")
+            stop = doubt.stop
+
+    def _passed(self, place: PlaceRow, start: int, stop: int, what: str) -> None:
+        """Each record of the range is settled, by the log of effects, or a durable doubt."""
+        log = self._log(place)
+        if log is None:
+            return
+        buried = {letter.record.offset for letter in place.letters}
+        for record in log.records:
+            if not start <= record.offset < stop or record.offset in buried:
+                continue
+            if self._target.count[key_of(place.partition, record.offset)]:
+                continue
+            doubts = [d for d in place.doubts if d.start <= record.offset < d.stop and not d.closed]
+            if not any(record.offset in d.records for d in doubts):
+                self.violate(f"S2: {what} of {place.partition} passed {record.offset}, neither settled nor a durable doubt")
+
+    def _log(self, place: PlaceRow) -> Any:
+        topic = self._broker._topics.get(place.partition.topic)
+        if topic is None or topic.topic_id != place.partition.topic_id:
+            return None
+        return topic.logs[place.partition.number]
+
+    def _closed(self, place: PlaceRow, doubt: DoubtRow) -> None:
+        happened = [self._target.count[k] > 0 for k in _keys(doubt)]
+        if doubt.outcome in (Outcome.DISCARDED, Outcome.REDONE) and not all(happened):
+            self.violate(f"L2: doubt {doubt.doubt_id} of {place.partition} was closed as {doubt.outcome} without its effect")
+        if doubt.outcome is Outcome.NO_RECORD:
+            log = self._log(place)
+            if log is not None and any(doubt.start <= r.offset < doubt.stop for r in log.records):
+                self.violate(f"L2: doubt {doubt.doubt_id} of {place.partition} was closed as a gap; it holds a record")
+
+    def committed(self, group_id: str) -> None:
+        """Kafka's offsets have changed."""
+        for place in self._state.group_places(group_id):
+            found = self._broker.group(group_id).offsets.get((place.partition.topic, place.partition.number))
+            if found is None or found.topic_id != place.partition.topic_id:
+                continue
+            self._passed(place, 0, found.offset, "Kafka's offset")
+            if found.offset > place.frontier:
+                self.violate(f"S2: the offset {found.offset} of {place.partition} is above the frontier {place.frontier}")
+
+    # -- votes ---------------------------------------------------------------------------------------------------------
+
+    def voted(self, leading: Any, group_id: str, epoch: int) -> None:
+        """S6, when a leader answers: only what its own epoch can have claimed counts."""
+        if epoch != self._state.epoch or leading is None:
+            return
+        known, missing, heard = self._ledger.leader.load(group_id), [], leading.desks[group_id].filter
+        for partition, span in known.ranges:
+            offsets = np.array([r.offset for r in self._records(group_id, partition, span)], dtype=np.int64)
+            if not heard.test(offset_digests(known.cluster_id, partition, offsets)).all():
+                missing.append(f"{partition}{span}")
+        if missing:
+            self.violate(f"S6: a vote of epoch {epoch} was given by a filter without {', '.join(missing)}")
+
+    def _records(self, group_id: str, partition: Partition, span: OffsetRange) -> list[RawRecord]:
+        """Offsets without a record have no id that anybody asks about."""
+        place = self._state.place(group_id, partition)
+        log = self._log(place) if place is not None else None
+        return [r for r in log.records if r.offset in span] if log is not None else []
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def pending(self, group_id: str) -> list[str]:
+        """What is not settled yet, in words; empty when L1 holds."""
+        left = []
+        for topic in self._broker._topics.values():
+            for number, log in enumerate(topic.logs):
+                if log.end:
+                    left += self._pending_of(group_id, topic.partition(number), log.stable)
+        return left
+
+    def _pending_of(self, group_id: str, partition: Any, end: int) -> list[str]:
+        place = self._state.place(group_id, partition)
+        if place is None:
+            return [f"{partition} was never opened"]
+        left = [f"doubt {d.doubt_id} at {d.start} of {partition} is {d.state}, {d.kind}, "
+                f"{'durable' if d.durable else 'without payload'}: {d.reason}" for d in place.doubts if not d.closed]
+        left += [f"claim {c.claim_id} of {c.life} [{c.start}, {c.stop}) of {partition} is open" for c in place.claims if not c.settled]
+        if place.frontier < end:
+            left.append(f"the frontier of {partition} is {place.frontier}, its end {end}")
+        found = self._broker.group(group_id).offsets.get((partition.topic, partition.number))
+        if place.frontier and (found is None or found.offset < place.frontier):
+            left.append(f"the offset of {partition} is {found.offset if found else None}, its frontier {place.frontier}")
+        left += [f"orphan commit [{o.start}, {o.stop}) of {partition} is open" for o in place.orphans if o.state == "open"]
+        return left
+
+    def settled(self, group_id: str) -> None:
+        """L2 at the end: each record has its one effect, or is a dead letter that had none."""
+        for place in self._state.group_places(group_id):
+            log = self._log(place)
+            buried = {letter.record.offset for letter in place.letters}
+            for record in log.records if log is not None else ():
+                effects = self._target.count[key_of(place.partition, record.offset)]
+                if record.offset in buried:
+                    if effects and self._plan.kind not in (Kind.UNSURE, Kind.UNCHECKED):
+                        self.violate(f"L2: {place.partition} {record.offset} is a dead letter and had its effect")
+                elif effects != 1:
+                    self.violate(f"L2: {place.partition} {record.offset} has {effects} effects at the end")
+
+
+def _keys(doubt: DoubtRow) -> list[Key]:
+    return [key_of(doubt.place.partition, offset) for offset in sorted(doubt.records)]
+
+
+def _say(key: Key) -> str:
+    return f"{key[0]}[{key[1]}] {key[2]}"
+
+
+assert DoubtState.OPEN == "open", "states are compared with their names above"

@@ -1,0 +1,136 @@
+"""The world outside: effects in an append-only log, and the user's function and check over it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_kafka_exactly.errors import NotApplied
+from airflow_kafka_exactly.protocol.record import FencingToken, Partition, Record
+from airflow_kafka_exactly.runtime.function import UserFunction
+from simulation.kernel import Kernel, Process
+from simulation.plan import Kind, Plan
+
+Key = tuple[str, int, int]
+"""Topic id, partition, offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    key: Key
+    process: str
+    at: float
+
+
+class Target:
+    """What happened, in the order in which it did."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.log: list[Effect] = []
+        self.count: Counter[Key] = Counter()
+        self.flying: Counter[Key] = Counter()
+        self._kernel = kernel
+        self.on_send: Callable[[Process, Key, FencingToken], None] = lambda *_: None
+        self.on_effect: Callable[[Effect], None] = lambda _: None
+
+    def happen(self, keys: Sequence[Key], process: Process) -> None:
+        for key in keys:
+            effect = Effect(key, process.name, self._kernel.now)
+            self.log.append(effect)
+            self.count[key] += 1
+            self.on_effect(effect)
+
+    def happened(self, key: Key) -> bool:
+        return self.count[key] > 0
+
+
+class Functions:
+    """The user's function, for the processes of one plan."""
+
+    def __init__(self, plan: Plan, target: Target, kernel: Kernel, topic_ids: Callable[[str], str]) -> None:
+        self._plan, self._target, self._kernel, self._topic_id = plan, target, kernel, topic_ids
+        self.healed = False
+
+    def key(self, record: Record) -> Key:
+        """From the record's id, `cluster/topic id/partition/offset/replay`."""
+        _, topic_id, number, offset, _ = record.record_id.rsplit("/", 4)
+        return topic_id, int(number), int(offset)
+
+    def for_process(self, process: Process) -> UserFunction:
+        kind = self._plan.kind
+        if kind is Kind.LEDGER:
+            return UserFunction(apply=lambda r, cursor: self._in_ledger(process, r, cursor), in_ledger=True)
+        unit = kind is Kind.UNIT
+        check: Callable[..., bool | None] | None = self.check
+        if kind is Kind.UNCHECKED:
+            check = None
+        elif kind is Kind.UNSURE:
+            check = self.cannot_tell
+        return UserFunction(apply=lambda given: self._external(process, given), unit=unit, check=check)
+
+    def check(self, given: Record | Sequence[Record]) -> bool:
+        """Truthful; what is still on its way it does not see (`effect_timeout`)."""
+        records = given if isinstance(given, list) else [given]
+        return any(self._target.happened(self.key(r)) for r in records)
+
+    @staticmethod
+    def cannot_tell(_: object) -> None:
+        return None
+
+    def _external(self, process: Process, given: Record | list[Record]) -> None:
+        records = given if isinstance(given, list) else [given]
+        before = self._mood()
+        self._work(process)
+        if before == "proves":
+            raise NotApplied("the target refused it")
+        if before == "raises before":
+            raise RuntimeError("raised before its effect")
+        self._send(process, records)
+        self._work(process)
+        if before == "raises after":
+            raise RuntimeError("raised after its effect")
+
+    def _in_ledger(self, process: Process, record: Record, cursor: Any) -> None:
+        mood = self._mood()
+        self._work(process)
+        cursor.execute("effect", (self.key(record), record.fencing_token))
+        if mood in ("raises before", "raises after"):
+            raise RuntimeError("raised: rolled back with its effect")
+
+    def _mood(self) -> str:
+        if self.healed:
+            return "well"
+        u, plan = self._kernel.chance.random(), self._plan
+        if u < plan.proves:
+            return "proves"
+        if u < plan.proves + plan.raises:
+            return self._kernel.chance.choice(("raises before", "raises after"))
+        return "well"
+
+    def _work(self, process: Process) -> None:
+        process.sleep(self._plan.effect_s * self._kernel.chance.random())
+
+    def _send(self, process: Process, records: Sequence[Record]) -> None:
+        """From here on nothing that becomes of the process keeps the effect from happening. A batch's effect is one."""
+        target, kernel = self._target, self._kernel
+        keys = [self.key(record) for record in records]
+        for key, record in zip(keys, records, strict=True):
+            target.on_send(process, key, record.fencing_token)
+        if kernel.chance.random() >= self._plan.in_flight:
+            target.happen(keys, process)
+            return
+        delay = kernel.chance.uniform(0.0, 1.5)  # effect_timeout is 2 s
+        target.flying.update(keys)
+
+        def arrive() -> None:
+            target.flying.subtract(keys)
+            target.happen(keys, process)
+
+        kernel.at(delay, arrive)
+        kernel.park(delay + 0.001)
+
+
+def key_of(partition: Partition, offset: int) -> Key:
+    return partition.topic_id, partition.number, offset

@@ -1,0 +1,126 @@
+"""One integer draws a whole run: who is there, what there is to do, how long everything may take, and how much goes wrong."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from airflow_kafka_exactly.settings import FilterSettings, LeaseSettings
+
+
+class Kind(StrEnum):
+    """What the user's function is like."""
+
+    CHECKED = "external, with a truthful check"
+    UNCHECKED = "external, without a check: a person rules"
+    UNSURE = "external, with a check that cannot tell"
+    UNIT = "a batch function, with a truthful check"
+    LEDGER = "inside the ledger's transaction"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Chances for each call of a port, and how often the nemesis acts."""
+
+    lost: float = 0.0
+    answer_lost: float = 0.0
+    late: float = 0.0
+    crash: float = 0.0
+    freeze: float = 0.0
+    nemesis_every_s: float = float("inf")
+
+    @property
+    def any(self) -> float:
+        return self.lost + self.answer_lost + self.late + self.crash + self.freeze
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    seed: int
+    mode: str
+    kind: Kind
+    slots: int
+    coordinators: int
+    partitions: int
+    records: int
+    batch: int
+    produce_for_s: float
+    gaps: float
+    raises: float
+    """The chance that the function raises, before or after its effect."""
+    proves: float
+    """The chance that it raises `NotApplied`."""
+    effect_s: float
+    in_flight: float
+    """The chance that an effect reaches its target only after a while, whatever becomes of the process."""
+    session_s: float
+    lease: LeaseSettings
+    filter: FilterSettings
+    skew: float
+    act_s: float
+    announce_again_s: float
+    check_timeout_s: float
+    rates: Rates
+    triggers: bool
+    prefetch_bytes: int
+    window_s: float
+    script: dict[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lease = self.lease
+        return (
+            f"{self.kind}; {self.slots} slots, {self.coordinators} coordinators, {self.partitions} partitions, "
+            f"{self.records} records in batches of {self.batch}; lease {lease.lease_s:.1f} s, trusted {lease.trust_s:.1f} s, "
+            f"Kafka session {self.session_s:.1f} s; faults in {self.rates.any:.1%} of calls"
+        )
+
+
+def draw(seed: int, mode: str = "normal") -> Plan:
+    """The plan of a seed. It has a generator of its own: what is drawn here does not move what is drawn later."""
+    chance = random.Random(f"plan {seed}")
+    lease_s = chance.uniform(7.0, 10.0)
+    session_s = chance.uniform(6.0, 7.0)
+    trust_s = chance.uniform(3.5, min(session_s, lease_s - 1.2) - 0.5)
+    rough = chance.random() < 0.85
+    scale = chance.choice((0.3, 1.0, 2.0)) if rough else 0.0
+    return Plan(
+        seed=seed,
+        mode=mode,
+        kind=chance.choices(list(Kind), (4, 2, 1, 2, 2))[0],
+        slots=chance.choice((1, 2, 2, 3, 3, 4)),
+        coordinators=chance.choice((1, 2, 2, 3)),
+        partitions=chance.choice((1, 1, 2, 3)),
+        records=chance.randint(4, 40),
+        batch=chance.choice((1, 3, 5, 10, 50)),
+        produce_for_s=chance.choice((0.0, 2.0, 8.0)),
+        gaps=chance.choice((0.0, 0.2)),
+        raises=chance.choice((0.0, 0.0, 0.1, 0.3)),
+        proves=chance.choice((0.0, 0.0, 0.1)),
+        effect_s=chance.choice((0.0, 0.01, 0.1, 0.4)),
+        in_flight=chance.choice((0.0, 0.3)),
+        session_s=session_s,
+        lease=LeaseSettings(
+            lease_s=lease_s,
+            margin_s=lease_s - trust_s,
+            renew_every_s=chance.uniform(0.5, trust_s / 2.1),
+            effect_timeout_s=2.0,
+            fence_grace_s=chance.uniform(0.2, 3.0),
+        ),
+        filter=FilterSettings(capacity=1000, error_rate=chance.choice((0.001, 0.02, 0.1))),
+        skew=chance.choice((0.0, 0.02)),
+        act_s=chance.uniform(8.0, 25.0),
+        announce_again_s=chance.uniform(2.0, 6.0),
+        check_timeout_s=chance.uniform(1.0, 2.5),
+        rates=Rates(
+            lost=0.006 * scale,
+            answer_lost=0.006 * scale,
+            late=0.003 * scale,
+            crash=0.002 * scale,
+            freeze=0.002 * scale,
+            nemesis_every_s=chance.choice((2.0, 4.0, 8.0)) if rough else float("inf"),
+        ),
+        triggers=chance.random() < 0.6,
+        prefetch_bytes=chance.choice((40, 10_000)),
+        window_s=chance.choice((0.05, 0.2, 1.0)),
+    )

@@ -1,0 +1,200 @@
+"""Where processes meet the world. Each call of a port is a scheduling point and a fault point."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from airflow_kafka_exactly.errors import Unavailable
+from airflow_kafka_exactly.protocol.claims import CommitCode
+from simulation.faults import Fate, Faults
+from simulation.kernel import Kernel, Process
+
+SERVICE = {"ledger": "PostgreSQL", "kafka": "Kafka", "zookeeper": "ZooKeeper"}
+Seen = Callable[[Process, str, tuple[Any, ...], Any], None]
+"""Told of what was executed: by whom, what, with what arguments, with what result."""
+
+
+class Points:
+    """The calls of all processes."""
+
+    def __init__(self, kernel: Kernel, faults: Faults, trace: Callable[[str, str], None]) -> None:
+        self.kernel, self.faults, self.trace = kernel, faults, trace
+        self.crash: Callable[[Process, str], None] = lambda *_: None
+        self.before: Seen = lambda *_: None
+        self.after: Seen = lambda *_: None
+
+    def reach(self, process: Process, service: str, what: str, call: Callable[[], Any]) -> Any:
+        """Ask a service, as a fate wants it."""
+        fate = self.faults.fate(process, what)
+        if not self.faults.connected(process.name, service):
+            fate = Fate.LOST
+        if fate is Fate.NONE:
+            return self._well(process, service, what, call)
+        return self._ill(process, service, what, call, fate)
+
+    def _well(self, process: Process, service: str, what: str, call: Callable[[], Any]) -> Any:
+        chance = self.kernel.chance
+        self.kernel.park(0.001 + 0.02 * chance.random() ** 3)
+        self.trace(process.name, what)
+        result = call()
+        if chance.random() < 0.4:
+            self.kernel.park(0.02 * chance.random())
+        return result
+
+    def _ill(self, process: Process, service: str, what: str, call: Callable[[], Any], fate: Fate) -> Any:
+        self.kernel.park(0.01 * self.kernel.chance.random())
+        self.trace(process.name, f"{what}: {fate.name.lower()}")
+        if fate in (Fate.LOST, Fate.LATE):
+            if fate is Fate.LATE:
+                self.kernel.at(self.kernel.chance.uniform(0.05, 4.0), lambda: self._late(process, what, call))
+            self._wait_in_vain(service)
+        self._stop(process, fate, Fate.CRASH_BEFORE, Fate.FREEZE_BEFORE, what)
+        result = call()
+        self._stop(process, fate, Fate.CRASH_AFTER, Fate.FREEZE_AFTER, what)
+        if fate is Fate.ANSWER_LOST:
+            self._wait_in_vain(service)
+        return result
+
+    def _late(self, process: Process, what: str, call: Callable[[], Any]) -> None:
+        self.trace(process.name, f"{what}: executed late")
+        try:
+            call()
+        except Exception as refused:  # noqa: BLE001 - nobody hears of it
+            self.trace(process.name, f"{what}: {type(refused).__name__}, unheard")
+
+    def _wait_in_vain(self, service: str) -> None:
+        self.kernel.park(self.kernel.chance.choice((0.01, 0.3, 1.5)))
+        raise Unavailable(SERVICE.get(service, "the leader"), "simulated", "no answer came")
+
+    def _stop(self, process: Process, fate: Fate, crash: Fate, freeze: Fate, what: str) -> None:
+        if fate is crash:
+            self.crash(process, f"at {what}")
+            self.kernel.die()
+        if fate is freeze:
+            self.freeze(process, self.kernel.chance.choice((0.5, 3.0, 9.0, 15.0)))
+            self.kernel.park(0.0)
+
+    def freeze(self, process: Process, seconds: float) -> None:
+        self.trace(process.name, f"freezes for {seconds:.1f} s")
+        process.frozen_until = max(process.frozen_until, self.kernel.now + seconds)
+
+
+class Wire:
+    """One process's way to a port: looks like the port."""
+
+    def __init__(self, points: Points, process: Process, service: str, inner: Any, plain: tuple[str, ...] = ()) -> None:
+        self._points, self._process, self._service, self._inner = points, process, service, inner
+        for name in plain:
+            setattr(self, name, getattr(inner, name))
+
+    def __getattr__(self, name: str) -> Any:
+        method, points, process, service = getattr(self._inner, name), self._points, self._process, self._service
+        what = f"{service}.{name}"
+
+        def executed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            points.before(process, what, args, None)
+            result = method(*args, **kwargs)
+            points.after(process, what, args, result)
+            return result
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return points.reach(process, service, what, lambda: executed(args, kwargs))
+
+        setattr(self, name, call)
+        return call
+
+
+class MemberLedgerWire(Wire):
+    """Also the effect's transaction, which PostgreSQL ends when its client is gone."""
+
+    def effect_transaction(self, life: Any, claim_id: int, applied: int) -> AbstractContextManager[Any]:
+        return self._effect(life, claim_id, applied)
+
+    @contextmanager
+    def _effect(self, life: Any, claim_id: int, applied: int) -> Iterator[Any]:
+        points, process = self._points, self._process
+        inner = self._inner.effect_transaction(life, claim_id, applied)
+        cursor = points.reach(process, "ledger", "ledger.effect_begin", inner.__enter__)
+        over = [False]
+
+        def roll_back() -> None:
+            if not over[0]:
+                over[0] = True
+                try:
+                    inner.__exit__(Unavailable, Unavailable("PostgreSQL", "simulated", "rolled back"), None)
+                except Unavailable:
+                    points.trace(process.name, "ledger: rolled back the effect's transaction")
+
+        process.at_death.append(lambda: points.kernel.at(points.kernel.chance.uniform(0.0, 2.0), roll_back))
+        points.kernel.at(3.0, roll_back)  # idle_in_transaction_session_timeout
+        try:
+            yield cursor
+        except BaseException:
+            if not over[0]:
+                over[0] = True
+                inner.__exit__(*sys.exc_info())
+            raise
+
+        def commit() -> None:
+            if over[0]:
+                raise Unavailable("PostgreSQL", "simulated", "the transaction was rolled back")
+            over[0] = True
+            inner.__exit__(None, None, None)
+            points.after(process, "ledger.effect_commit", (life, claim_id, applied), cursor)
+
+        points.reach(process, "ledger", "ledger.effect_commit", commit)
+
+
+class ConsumerWire(Wire):
+    """Offset commits say what became of them; they never raise."""
+
+    def __init__(self, points: Points, process: Process, inner: Any) -> None:
+        super().__init__(points, process, "kafka", inner, plain=("pause", "resume", "assignment", "close"))
+
+    def commit(self, offsets: Mapping[Any, tuple[int, int]]) -> Mapping[Any, tuple[CommitCode, str]]:
+        if not offsets:
+            return {}
+
+        def executed() -> Any:
+            answers = self._inner.commit(offsets)
+            self._points.after(self._process, "kafka.commit", (offsets,), answers)
+            return answers
+
+        try:
+            answers: Mapping[Any, tuple[CommitCode, str]] = self._points.reach(
+                self._process, "kafka", "kafka.commit", executed
+            )
+        except Unavailable:
+            return dict.fromkeys(offsets, (CommitCode.RETRY, "_TIMED_OUT"))
+        return answers
+
+    def poll(self, max_records: int, timeout_s: float) -> Any:
+        """Fetching goes on in the client; what fails there only looks like silence."""
+        points, process = self._points, self._process
+        fate = points.faults.fate(process, "kafka.poll")
+        points._stop(process, fate, Fate.CRASH_BEFORE, Fate.FREEZE_BEFORE, "kafka.poll")
+        if not points.faults.connected(process.name, "kafka") or fate is Fate.LOST:
+            points.kernel.park(timeout_s)
+            return type(self).nothing
+        polled = self._inner.poll(max_records, timeout_s)
+        if polled.batches:
+            points.trace(process.name, f"kafka.poll: {', '.join(f'{b.partition}{b.range}' for b in polled.batches)}")
+        points._stop(process, fate, Fate.CRASH_AFTER, Fate.FREEZE_AFTER, "kafka.poll")
+        return polled
+
+    nothing: Any = None
+
+
+class ConsumersWire:
+    def __init__(self, points: Points, process: Process, inner: Any) -> None:
+        self._points, self._process, self._inner = points, process, inner
+
+    def open(self, slot: str, listener: Any) -> ConsumerWire:
+        opened = self._points.reach(
+            self._process, "kafka", "kafka.open", lambda: self._inner.open(slot, listener)
+        )
+        self._points.after(self._process, "kafka.open", (slot,), opened)
+        return ConsumerWire(self._points, self._process, opened)
