@@ -10,6 +10,7 @@ from airflow_kafka_exactly.ports.channel import (
     LeaderHandler,
     LeaderLink,
     StandbyHandler,
+    never,
 )
 from airflow_kafka_exactly.ports.election import (
     Directory,
@@ -62,4 +63,5 @@ __all__ = [
     "ReportLedger",
     "StandbyHandler",
     "TopicFacts",
+    "never",
 ]

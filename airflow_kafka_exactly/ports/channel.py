@@ -102,10 +102,18 @@ class StandbyHandler(Protocol):
     def add(self, addition: Addition) -> Sequence[bool]: ...
 
 
+def never() -> bool:
+    return False
+
+
 class Channel(Protocol):
     """The client's side."""
 
-    def link(self, address: str, life: Life) -> LeaderLink: ...
+    def link(self, address: str, life: Life, given_up: Callable[[], bool] = never) -> LeaderLink:
+        """`given_up` is asked every half second while this, or a question over the link, waits for an answer: True ends the
+        waiting with `Unavailable`. A frozen leader would be waited for longer than its successor takes to be elected."""
+        ...
+
     def follow(self, address: str, standby: str, handler: StandbyHandler, stop: Callable[[], bool]) -> None:
         """Follow a leader until the stream breaks (returns) or `stop()` says so. `NotLeading` when it does not lead,
         `Unavailable` when the stream breaks before the snapshots are loaded."""

@@ -58,7 +58,7 @@ class LeaderFinder:
             address = self._directory.leader_address()
             if address is None:
                 raise NoLeader
-            link = self._channel.link(address, self._life)
+            link = self._channel.link(address, self._life, lambda: self._another_leads(address))
             try:
                 epoch = link.hello(Hello(self._life, self._cluster_id, in_hand))
             except BaseException:
@@ -67,6 +67,13 @@ class LeaderFinder:
             log.info("%s: said hello to the leader at %s, epoch %d", self._life.slot, address, epoch)
             self._link, self.epoch = link, epoch
         return self._link
+
+    def _another_leads(self, address: str) -> bool:
+        """A frozen leader answers nothing and closes nothing: the directory is looked at while its answer is waited for."""
+        try:
+            return self._directory.leader_address() not in (None, address)
+        except Unavailable:
+            return False
 
     def drop(self) -> None:
         if self._link is not None:

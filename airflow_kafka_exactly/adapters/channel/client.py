@@ -12,23 +12,27 @@ import grpc
 from airflow_kafka_exactly.adapters.channel import codec, service
 from airflow_kafka_exactly.adapters.channel import kafka_exactly_pb2 as pb
 from airflow_kafka_exactly.adapters.channel.inbox import Inbox, StreamEnded
-from airflow_kafka_exactly.errors import KafkaExactlyError, NotLeading, PeerRefused
-from airflow_kafka_exactly.ports import FilterSnapshot, LeaderLink, StandbyHandler
+from airflow_kafka_exactly.errors import KafkaExactlyError, NotLeading, PeerRefused, Unavailable
+from airflow_kafka_exactly.ports import FilterSnapshot, LeaderLink, StandbyHandler, never
 from airflow_kafka_exactly.protocol.claims import Life
 from airflow_kafka_exactly.protocol.votes import Ballot, BallotAnswer, Dropped, Hello, Notice
 from airflow_kafka_exactly.settings import ChannelSettings
 
 _LOOK_S = 0.1
 """How often a standby asks whether to stop."""
+GIVE_UP_LOOK_S = 0.5
+"""How often somebody who waits for an answer asks whether to wait on."""
 _REASON_S = 0.5
 _NOTICES_AT_ONCE = 1000
 
 
 class Peer:
-    """One connection to one address, and its calls. Errors of grpc end here."""
+    """One connection to one address, and its calls. Errors of grpc end here. `given_up`: see `Channel.link`."""
 
-    def __init__(self, settings: ChannelSettings, address: str, version: str) -> None:
-        self.settings, self.address = settings, address
+    def __init__(
+        self, settings: ChannelSettings, address: str, version: str, given_up: Callable[[], bool] = never
+    ) -> None:
+        self.settings, self.address, self._given_up = settings, address, given_up
         self._metadata = service.metadata(settings, version)
         self._channel = _connect(settings, address)
         self._calls = {
@@ -41,11 +45,17 @@ class Peer:
     def ask(self, method: str, message: object) -> Any:
         """One answer, within `call_timeout_s`."""
         try:
-            return self._calls[method](message, timeout=self.settings.call_timeout_s, metadata=self._metadata)
+            call = self._calls[method].future(
+                message, timeout=self.settings.call_timeout_s, metadata=self._metadata
+            )
+            return self._result(call)
         except grpc.RpcError as error:
             raise self.error(error) from error
-        except ValueError as error:  # grpc's word for a channel that was closed meanwhile
-            raise self.unavailable(str(error)) from error
+        except (
+            ValueError,
+            grpc.FutureCancelledError,
+        ) as error:  # the channel was closed before, or meanwhile
+            raise self.unavailable(str(error) or "closed while it was asked") from error
 
     def stream(self, method: str, message: object) -> Inbox:
         """A stream of answers. It has no deadline: keepalive watches the peer, and its reader the progress."""
@@ -53,20 +63,39 @@ class Peer:
 
     def next(self, inbox: Inbox) -> Any:
         """The next message of a stream that must make progress."""
-        try:
-            message = inbox.get(self.settings.call_timeout_s)
-        except StreamEnded as end:
-            if end.error is None:
-                raise
-            raise self.error(end.error) from end.error
-        if message is None:
-            raise self.unavailable(f"nothing came for {self.settings.call_timeout_s:g} s")
-        return message
+        until = time.monotonic() + self.settings.call_timeout_s
+        while (left := until - time.monotonic()) > 0:
+            try:
+                message = inbox.get(min(left, GIVE_UP_LOOK_S))
+            except StreamEnded as end:
+                if end.error is None:
+                    raise
+                raise self.error(end.error) from end.error
+            if message is not None:
+                return message
+            self._wait_on()
+        raise self.unavailable(f"nothing came for {self.settings.call_timeout_s:g} s")
+
+    def _result(self, call: Any) -> Any:
+        """Its deadline ends the waiting, if nothing else does."""
+        while True:
+            try:
+                return call.result(GIVE_UP_LOOK_S)
+            except grpc.FutureTimeoutError:
+                try:
+                    self._wait_on()
+                except Unavailable:
+                    call.cancel()
+                    raise
+
+    def _wait_on(self) -> None:
+        if self._given_up():
+            raise self.unavailable("given up, its answer is not waited for any more")
 
     def error(self, error: grpc.RpcError) -> KafkaExactlyError:
         return service.error_of(error, self.address, self.settings)
 
-    def unavailable(self, detail: str) -> KafkaExactlyError:
+    def unavailable(self, detail: str) -> Unavailable:
         return service.unavailable(self.address, self.settings, detail)
 
     def misfit(self, error: ValueError) -> PeerRefused:
@@ -149,10 +178,10 @@ class GrpcChannel:
     def __init__(self, settings: ChannelSettings, version: str = service.PROTOCOL_VERSION) -> None:
         self._settings, self._version = settings, version
 
-    def link(self, address: str, life: Life) -> LeaderLink:
+    def link(self, address: str, life: Life, given_up: Callable[[], bool] = never) -> LeaderLink:
         """Connects, and returns when the server has registered the member: from then on it gets every notice. `PeerRefused`
         (secret, version) and `Unavailable` come from here already."""
-        peer = Peer(self._settings, address, self._version)
+        peer = Peer(self._settings, address, self._version, given_up)
         return GrpcLink(peer, life)
 
     def follow(self, address: str, standby: str, handler: StandbyHandler, stop: Callable[[], bool]) -> None:

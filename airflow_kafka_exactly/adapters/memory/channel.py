@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from airflow_kafka_exactly.errors import KafkaExactlyError, NotLeading, PeerRefused, Unavailable
-from airflow_kafka_exactly.ports import Addition, FilterSnapshot, LeaderHandler, LeaderLink, StandbyHandler
+from airflow_kafka_exactly.ports import (
+    Addition,
+    FilterSnapshot,
+    LeaderHandler,
+    LeaderLink,
+    StandbyHandler,
+    never,
+)
 from airflow_kafka_exactly.protocol.claims import Life
 from airflow_kafka_exactly.protocol.votes import Ballot, BallotAnswer, Dropped, Hello, Notice
 from airflow_kafka_exactly.settings import ChannelSettings
@@ -225,7 +232,7 @@ class MemoryChannel:
     def __init__(self, network: MemoryNetwork, settings: ChannelSettings, version: str = "1") -> None:
         self._network, self._settings, self._version = network, settings, version
 
-    def link(self, address: str, life: Life) -> LeaderLink:
+    def link(self, address: str, life: Life, given_up: Callable[[], bool] = never) -> LeaderLink:  # noqa: ARG002 - it answers at once
         return MemoryLink(self._server(address), life)
 
     def follow(self, address: str, standby: str, handler: StandbyHandler, stop: Callable[[], bool]) -> None:

@@ -71,6 +71,22 @@ def test_a_vote_that_is_out_when_the_leader_dies_is_unknown_in_bounded_time(serv
         link.close()
 
 
+def test_a_frozen_leader_is_given_up_once_another_one_leads(served):
+    patient, another_leads = settings(keepalive_s=60.0, call_timeout_s=60.0), threading.Event()
+    with Proxy(served[0]) as proxy:
+        link = GrpcChannel(patient).link(proxy.address, LIFE, another_leads.is_set)
+        assert link.vote(ballot(LIFE, 1)).votes[0].tolist() == [0]
+        proxy.freeze()
+        threading.Timer(0.1, another_leads.set).start()
+        asked = time.monotonic()
+        with pytest.raises(Unavailable, match="given up"):
+            link.vote(ballot(LIFE, 1))
+        with pytest.raises(Unavailable, match="given up"):
+            GrpcChannel(patient).link(proxy.address, LIFE, another_leads.is_set)
+        assert time.monotonic() - asked < DEAD_WITHIN_S
+        link.close()
+
+
 def test_an_idle_link_stays_alive(served):
     link = GrpcChannel(settings()).link(served[0], LIFE)
     idle_until = time.monotonic() + 5 * KEEPALIVE_S
