@@ -216,6 +216,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
                 session_timeout_s=settings.kafka.session_timeout_s,
                 max_batch_records=settings.max_batch_records,
                 on_busy=self.on_busy,
+                adopt_offsets=self.adopt_offsets,
                 until=until.as_dict(),
                 summary=summary.as_dict(),
                 deadline=deadline,
@@ -244,6 +245,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
             max_batch_records=self.max_batch_size,
             max_batch_wait_s=self.max_batch_wait or 0.0,
             max_attempts=self.max_attempts,
+            effect_timeout_s=lease.effect_timeout_s if self.effect_timeout is None else self.effect_timeout,
         )
 
     def _until(self, ends: Mapping[Any, int]) -> Until:

@@ -39,7 +39,11 @@ def _modules(*names: str) -> dict[str, Any]:
 
 
 def _options() -> dict[str, dict[str, Any]]:
-    text, seconds = "string", "float"
+    return {**_places(), **_times(), **_leading()}
+
+
+def _places() -> dict[str, dict[str, Any]]:
+    text = "string"
     return {
         "ledger_conn_id": _option(
             text,
@@ -66,6 +70,12 @@ def _options() -> dict[str, dict[str, Any]]:
             "kafka_default",
             "The kafka connection of commands, and of a leader that has not consumed from a group's cluster itself.",
         ),
+    }
+
+
+def _times() -> dict[str, dict[str, Any]]:
+    seconds = "float"
+    return {
         "lease_s": _option(
             seconds, "20.0", "How many seconds a life may start records, by the ledger's clock."
         ),
@@ -86,6 +96,11 @@ def _options() -> dict[str, dict[str, Any]]:
             "6.0",
             "A leader that has just reached the ledger waits so many seconds before it fences lives.",
         ),
+    }
+
+
+def _leading() -> dict[str, dict[str, Any]]:
+    return {
         "worker_contends": _option(
             "boolean",
             "False",
@@ -96,7 +111,7 @@ def _options() -> dict[str, dict[str, Any]]:
             "integer", "1000000", "Ids that one generation of a consumer group's Bloom filter holds."
         ),
         "filter_error_rate": _option(
-            seconds, "0.001", "The filter's rate of false positives, each of which asks the ledger."
+            "float", "0.001", "The filter's rate of false positives, each of which asks the ledger."
         ),
     }
 

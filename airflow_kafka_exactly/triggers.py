@@ -78,7 +78,11 @@ class ConsumeTrigger(BaseTrigger):
         try:
             services = await hooks.aservice_settings()
             kafka = await hooks.akafka_settings(
-                a["kafka_config_id"], a["group_id"], a["topics"], session_timeout_s=a["session_timeout_s"]
+                a["kafka_config_id"],
+                a["group_id"],
+                a["topics"],
+                session_timeout_s=a["session_timeout_s"],
+                adopt_offsets=a["adopt_offsets"],
             )
             ending = await in_a_thread(lambda: self._wait(services, kafka), f"kafka-exactly-{a['slot']}")
             event["ending"] = str(ending)

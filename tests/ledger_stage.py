@@ -233,5 +233,5 @@ class PostgresStage(Stage):
         """Forget everything, for the next example of a property test. The audit trail refuses, so it stays."""
         self.sql(
             "truncate kafka_exactly.doubt_record, kafka_exactly.dead_letter, kafka_exactly.orphan_commit, kafka_exactly.claim,"
-            " kafka_exactly.doubt, kafka_exactly.record_key, kafka_exactly.partition, kafka_exactly.member_life"
+            " kafka_exactly.doubt, kafka_exactly.partition, kafka_exactly.member_life"
         )

@@ -101,6 +101,7 @@ class World:
     topic: str
     group: str = field(default_factory=lambda: unique("group"))
     batch: int = 100
+    effect_timeout_s: float = 0.0
     kafka_config: dict[str, Any] = field(default_factory=dict)
     replaced: dict[str, Any] = field(default_factory=dict)
     """Ports of the members that are not the real ones."""
@@ -132,6 +133,7 @@ class World:
             lease=self.services.lease,
             max_batch_records=self.batch,
             max_batch_wait_s=0.05,
+            effect_timeout_s=self.effect_timeout_s,
         )
         return replace(settings, **self.member)
 

@@ -14,8 +14,8 @@ class Election(Protocol):
         ...
 
     def leads(self) -> bool:
-        """Whether this contender leads *and* may trust that: the last successful read was *sent* less than the trust window
-        ago and the session is not suspended. Reads ZooKeeper when half of the window is used up."""
+        """Whether this contender leads *and* may trust that: its last successful write of its own node was *sent* less than the
+        trust window ago, and the session is not suspended. Writes when half of the window is used up."""
         ...
 
     def resign(self) -> None:

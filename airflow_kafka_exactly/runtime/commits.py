@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 
+from airflow_kafka_exactly.errors import ConfigurationError
 from airflow_kafka_exactly.ports import GroupConsumer
 from airflow_kafka_exactly.protocol.claims import CommitCode, Opening
 from airflow_kafka_exactly.protocol.record import Partition
@@ -110,9 +111,12 @@ class OffsetCommitter:
         for partition, (code, reason) in answers.items():
             if code in (CommitCode.ORPHAN, CommitCode.FATAL):
                 self._orphaned({partition: due[partition][0]}, reason)
-            if code is CommitCode.FATAL:  # one of the others is asked again while the partition is ours
-                with self._lock:
-                    self._wanted.pop(partition, None)
+        fatal = {str(p): reason for p, (code, reason) in answers.items() if code is CommitCode.FATAL}
+        if fatal:  # any other is asked again while the partition is ours
+            raise ConfigurationError(
+                f"Kafka refuses the offset commits of group {self._of.life.group_id!r}: {fatal}. What is settled stays settled; "
+                "correct the group's rights or the Kafka connection, then run the task again."
+            )
 
     def _orphaned(self, offsets: Mapping[Partition, int], reason: str) -> None:
         log.warning("orphan commits (%s): %s", reason, {str(p): o for p, o in offsets.items()})

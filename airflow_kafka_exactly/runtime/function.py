@@ -51,7 +51,7 @@ class UserFunction:
         except Exception as raised:
             reason = f"{type(raised).__name__}: {raised}"
             log.warning("the function raised for %s: %s", records[0].record_id, reason, exc_info=True)
-            return Tried(Attempt.NOT_APPLIED, reason) if self.vouches else Tried(self.ask(records), reason)
+            return Tried(Attempt.NOT_APPLIED if self.vouches else Attempt.UNKNOWN, reason)
         return APPLIED
 
     def ask(self, records: Sequence[Record]) -> Attempt:

@@ -134,7 +134,7 @@ class Runner:
     def _deal_with(self, claim: Claim, records: Sequence[Record], stop: int) -> None:
         """Try until it is applied, in doubt, or a dead letter."""
         attempts = 1
-        while (tried := self._guarded(claim, records, stop)).attempt is Attempt.NOT_APPLIED:
+        while (tried := self._try(claim, records, stop)).attempt is Attempt.NOT_APPLIED:
             if attempts == self._max_attempts:
                 self._bury(claim, records, stop, tried.reason)
                 return
@@ -144,6 +144,22 @@ class Runner:
             self._of.summary.count("redone" if claim.doubt_id else "applied", len(records))
         else:
             self._doubt(claim, records, stop, tried.reason)
+
+    def _try(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
+        """One try and, where it raised, what the check says. Its "yes" counts at once; its "no" only after `effect_timeout_s`,
+        because a call that timed out here may still be under way in the target (section 6)."""
+        tried = self._guarded(claim, records, stop)
+        if tried.attempt is not Attempt.UNKNOWN:
+            return tried
+        answer = self._function.ask(records)
+        if answer is Attempt.NOT_APPLIED and self._of.settings.effect_timeout_s > 0:
+            try:
+                self._of.background.pause(self._of.settings.effect_timeout_s)
+            except BaseException as stopped:
+                self._doubt_at_the_end(claim, records, stop, stopped)
+                raise
+            answer = self._function.ask(records)
+        return Tried(answer, tried.reason)
 
     def _guarded(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
         """One try, only inside the trust window, watched by the guard from before the look at it (S1 c)."""

@@ -168,6 +168,26 @@ def test_an_exception_after_the_effect_is_not_repeated_when_the_check_says_yes(l
     assert effects.seen == {(0, 0): 1, (0, 1): 1}
 
 
+def test_f1_a_no_of_the_check_counts_only_after_the_effect_timeout(led: World) -> None:
+    """The call times out here while the target still works on it: asked at once the check says no, and would be wrong."""
+    led.effect_timeout_s = 2.0
+    effects, late = Effects(), list[threading.Timer]()
+
+    def times_out(record: Record) -> None:
+        if record.offset > 0:
+            effects(record)
+            return
+        late.append(threading.Timer(0.5, effects, [record]))
+        late[-1].start()
+        raise TimeoutError("no answer yet")
+
+    led.produce([b"a", b"b"])
+    function = UserFunction(apply=times_out, check=effects.check)
+    assert led.run("dag.task", function, led.until_end()).ended() is Ending.END
+    assert len(late) == 1
+    assert effects.seen == {(0, 0): 1, (0, 1): 1}
+
+
 def test_case_45_a_record_may_run_longer_than_its_lease(led: World) -> None:
     effects = Effects()
     lease_s = led.services.lease.lease_s

@@ -32,8 +32,12 @@ async def asynchronous(_: Any) -> bool:
     ],
 )
 def test_s7_only_a_plain_yes_or_no_of_the_check_decides(check: Any, attempt: Attempt) -> None:
-    tried = UserFunction(apply=failing, check=check).external([RECORD])
-    assert (tried.attempt, tried.reason) == (attempt, "TimeoutError: the answer was lost")
+    assert UserFunction(apply=failing, check=check).ask([RECORD]) is attempt
+
+
+def test_f1_an_exception_proves_nothing() -> None:
+    tried = UserFunction(apply=failing, check=lambda _: False).external([RECORD])
+    assert (tried.attempt, tried.reason) == (Attempt.UNKNOWN, "TimeoutError: the answer was lost")
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
@@ -56,7 +60,7 @@ def test_function_and_check_of_a_unit_get_the_list() -> None:
         given.append(records)
         raise ValueError
 
-    UserFunction(apply=function, unit=True, check=lambda records: given.append(records) or True).external(
-        [RECORD]
-    )  # type: ignore[func-returns-value]
+    unit = UserFunction(apply=function, unit=True, check=lambda records: given.append(records) is None)
+    unit.external([RECORD])
+    unit.ask([RECORD])
     assert given == [[RECORD], [RECORD]]

@@ -38,7 +38,7 @@ end $$;
 create or replace function kafka_exactly.note_settled(p_partition bigint) returns void
 language plpgsql set search_path = kafka_exactly as $$
 begin
-  -- A doubt about a part of a claim outlives the claim's row: what its applied mark said must be kept old_frontier that is folded.
+  -- A doubt about a part of a claim outlives the claim's row: what its applied mark said must be kept before that is folded.
   update doubt d
      set settled = true, version = version + 1, announced_at = null, quiet_until = null
     from claim c

@@ -156,27 +156,6 @@ create table dead_letter (
   unique (partition_id, record_offset)
 );
 
--- A business key belongs to its record. Prepared; nothing writes it yet.
-create table record_key (
-  group_id      text not null,
-  key           bytea not null,
-  partition_id  bigint not null references partition,
-  record_offset bigint not null,
-  seen_at       timestamptz not null default clock_timestamp(),
-  primary key (group_id, key)
-) partition by hash (group_id, key);
-create table record_key_0 partition of record_key for values with (modulus 4, remainder 0);
-create table record_key_1 partition of record_key for values with (modulus 4, remainder 1);
-create table record_key_2 partition of record_key for values with (modulus 4, remainder 2);
-create table record_key_3 partition of record_key for values with (modulus 4, remainder 3);
-
-create table filter_snapshot (
-  group_id text primary key,
-  sequence bigint not null,
-  data     bytea not null,
-  taken_at timestamptz not null default clock_timestamp()
-);
-
 create table audit (
   audit_id  bigint generated always as identity primary key,
   at        timestamptz not null default clock_timestamp(),
