@@ -59,8 +59,9 @@ def evidence_ledger() -> Iterator[EvidenceLedger]:
 class GatherDoubts(BaseOperator):
     """Which doubts this run is about, once each can be judged. Waits in the triggerer, at most `wait_at_most`.
 
-    The doubts come from every asset event that triggered the run, and from the form; a run by hand with an empty form takes
-    all open ones. Returns their ids.
+    The doubts come from every asset event that triggered the run, and from the form; without a form each run also takes all open
+    ones that no other run works on: an event that comes while Airflow (3.3.2) creates the run for the one before gets no run of
+    its own, and would wait for the next one. Returns their ids.
     """
 
     def __init__(self, *, wait_at_most: timedelta = timedelta(minutes=10), **kwargs: Any) -> None:
@@ -70,7 +71,7 @@ class GatherDoubts(BaseOperator):
     def execute(self, context: Any) -> list[int]:
         announced = announced_doubts(context.get("triggering_asset_events") or {})
         with evidence_ledger() as ledger:
-            doubts = sorted({*announced, *_asked_for(ledger, context["params"], sweep=not announced)})
+            doubts = sorted({*announced, *_asked_for(ledger, context["params"])})
             waiting = evidence.waits(ledger, doubts)
             ledger.hold(doubts, HOLD_S + (self.wait_at_most.total_seconds() if waiting else 0))
         log.info("%d doubts, of which %d cannot be judged yet", len(doubts), len(waiting))
@@ -94,8 +95,8 @@ def announced_doubts(events: Mapping[Any, Sequence[Any]]) -> set[int]:
     return {int(d) for payload in payloads if isinstance(payload, Mapping) for d in payload.get("doubts", ())}
 
 
-def _asked_for(ledger: EvidenceLedger, form: Mapping[str, Any], *, sweep: bool) -> list[int]:
-    """What the form names; without a topic and without announced doubts, everything that is open."""
+def _asked_for(ledger: EvidenceLedger, form: Mapping[str, Any]) -> list[int]:
+    """What the form names; without a topic, everything that is open and not held by another run."""
     if form.get("topic"):
         if not form.get("group") or form.get("partition") is None:
             raise AirflowFailException("the form needs group, topic and partition together")
@@ -107,7 +108,7 @@ def _asked_for(ledger: EvidenceLedger, form: Mapping[str, Any], *, sweep: bool) 
             )
         found = ledger.find(form["group"], form["topic"], int(form["partition"]), OffsetRange(start, stop))
         return [facts.doubt_id for facts in found]
-    return [facts.doubt_id for facts in ledger.announce(SWEEP_AT_MOST, 0)] if sweep else []
+    return [facts.doubt_id for facts in ledger.announce(SWEEP_AT_MOST, 0)]
 
 
 # -- weigh, check ------------------------------------------------------------------------------------------------------
