@@ -144,6 +144,12 @@ def test_a_run_by_hand_with_an_empty_form_takes_every_open_doubt(use: Any) -> No
     assert GatherDoubts(task_id="g").execute(context()) == [1]
 
 
+def test_l1_a_run_takes_up_what_an_event_without_a_run_announced(use: Any) -> None:
+    """Airflow gives no run of its own to an event that comes while the run for the one before is being created."""
+    use(JustDoubts(vote(doubt_id=1), vote(doubt_id=2)))
+    assert GatherDoubts(task_id="g").execute(context({"asset": [event(1)]})) == [1, 2]
+
+
 @pytest.mark.parametrize(
     "form",
     [
