@@ -78,7 +78,8 @@ class Kafka(Service):
 
     def _format(self) -> None:
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ("format", "--cluster-id", cluster, "--config", str(self._properties))
+        # One word, because an id may begin with a dash.
+        arguments = ("format", f"--cluster-id={cluster}", "--config", str(self._properties))
         done = subprocess.run(
             java("kafka.tools.StorageTool", *arguments, options=("-XX:TieredStopAtLevel=1",)),
             stdin=subprocess.DEVNULL,
