@@ -46,11 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 1
     finally:
-        if keep:
+        if keep and stack.airflow.api_server.running:
             print(
                 f"\nAirflow's pages: {stack.airflow.url} (user {USER}, password {PASSWORD}); `make down` ends everything"
             )
-        else:
+        if not keep:
             _end(stack)
     return _judge(end, progress, state)
 
