@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 STATE := .state/demo
 export PYTHONPATH := docker
 
-.PHONY: setup test lint demo down bench coverage proto
+.PHONY: setup test lint demo down bench coverage proto failover
 
 setup:
 	@docker/setup.sh
@@ -26,6 +26,9 @@ down:
 
 bench: setup
 	$(PYTHON) benchmarks/drain.py $(ARGS)
+
+failover: setup
+	$(PYTHON) benchmarks/failover.py --runs $(or $(RUNS),20) $(ARGS)
 
 coverage: setup
 	$(PYTHON) -m pytest --cov --cov-report=term $(ARGS)
