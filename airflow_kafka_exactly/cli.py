@@ -27,7 +27,7 @@ def _command(name: str, help_text: str, *args: Arg) -> ActionCommand:
     return ActionCommand(
         name=name,
         help=help_text,
-        func=lazy_load_command(f"airflow_kafka_exactly.commands.{name}"),
+        func=lazy_load_command(f"airflow_kafka_exactly.commands.{name.replace('-', '_')}"),
         args=(*args, ARG_OUTPUT, ARG_VERBOSE),
     )
 
@@ -52,6 +52,11 @@ def get_commands() -> list[CLICommand]:
                     "Settled records that Kafka's committed offset has not passed",
                     ARG_GROUP,
                     ARG_ALL,
+                ),
+                _command(
+                    "dead-letters",
+                    "Records that provably had no effect and were given up, with the reason",
+                    ARG_GROUP,
                 ),
                 _command(
                     "reconcile",

@@ -147,6 +147,14 @@ def orphans(args: Any) -> None:
 
 
 @_quiet
+def dead_letters(args: Any) -> None:
+    with wiring.shared_ledger(hooks.ledger_settings()) as ledgers:
+        rows = ledgers.report.dead_letters(args.group)
+    columns = "dead_letter_id group_id topic partition offset reason attempts doubt_id buried_by buried_at"
+    _print(args, rows, lambda: _table("dead letters", rows, columns))
+
+
+@_quiet
 def reconcile(args: Any) -> None:
     """Exit status 1 when an offset below the committed one has no final outcome, or more than one (case 1)."""
     with wiring.shared_ledger(hooks.ledger_settings()) as ledgers:

@@ -23,10 +23,12 @@ from airflow_kafka_exactly.adapters.postgres import Ledgers, migrate, open_ledge
 from airflow_kafka_exactly.protocol.claims import (
     ClaimPart,
     ClaimRequest,
+    Decision,
     LifeKind,
     Opening,
     OpenLife,
     Segment,
+    Verdict,
 )
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch
 from airflow_kafka_exactly.settings import LedgerSettings
@@ -130,6 +132,24 @@ def test_doubts_are_listed_for_people_and_for_programs(ledgers: Ledgers, run: An
 def test_orphans_are_listed(ledgers: Ledgers, run: Any) -> None:
     assert "orphan commits: none" in run(commands.orphans)
     assert json.loads(run(commands.orphans, output="json", all=True)) == []
+
+
+def test_case_51_dead_letters_are_listed_with_their_reason(ledgers: Ledgers, run: Any) -> None:
+    assert "dead letters: none" in run(commands.dead_letters)
+    raise_a_doubt(ledgers, "payments")
+    (doubt,) = ledgers.evidence.announce(10, 60.0)
+    decision = Decision(
+        doubt_id=doubt.doubt_id,
+        version=doubt.version,
+        verdict=Verdict.NOT_APPLIED,
+        by="Ada",
+        evidence={},
+        dead_letter=True,
+    )
+    assert ledgers.evidence.decide(decision)
+    assert "ValueError: no" in run(commands.dead_letters)
+    (row,) = json.loads(run(commands.dead_letters, output="json"))
+    assert (row["topic"], row["offset"], row["buried_by"]) == ("payments", 0, "Ada")
 
 
 def test_status_shows_what_there_is_and_that_nobody_leads(
