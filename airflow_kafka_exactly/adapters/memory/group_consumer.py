@@ -120,7 +120,15 @@ class MemoryConsumer:
                 self._listener.revoked(unwanted)
             finally:
                 self._forget(unwanted)
+        self._leave_to_others(member)
         self._open(member)
+
+    def _leave_to_others(self, member: Member) -> None:
+        """What the slot's former consumer had, was taken from the slot, and this one has never opened."""
+        with self._broker.news:
+            if not member.owned <= member.wanted:
+                member.owned &= member.wanted
+                self._broker.news.notify_all()
 
     def _lose(self, partitions: Iterable[Partition]) -> None:
         gone = sorted(partitions)
