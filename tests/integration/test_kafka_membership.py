@@ -3,11 +3,14 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from brokers import RealCluster, TestMember, all_owned, eventually, settings
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
+from airflow_kafka_exactly.adapters.kafka import KafkaConsumers
+from airflow_kafka_exactly.errors import Fenced
 from airflow_kafka_exactly.protocol.claims import CommitCode
 
 pytestmark = pytest.mark.integration
@@ -155,10 +158,79 @@ def test_a_poll_that_fails_half_way_leaves_no_hole(kafka: str) -> None:
     for number in range(2):
         cluster.produce(topic, *(b"%d" % n for n in range(500)), number=number)
     member = TestMember(cluster.consumers(settings(cluster, topic)))
-    member.consumer._consumer = failing = FailsAfterTaking(member.consumer._consumer)  # type: ignore[attr-defined]
+    client = member.consumer._client  # type: ignore[attr-defined]
+    client._raw = failing = FailsAfterTaking(client._raw)
     member.poll_until(lambda: member.stop_of(0) == member.stop_of(1) == 500, max_records=50)
     assert failing.calls > 6
     for number in range(2):
         offsets = [r.offset for b in member.batches if b.partition.number == number for r in b.records]
         assert offsets == list(range(500))
     member.consumer.close()
+
+
+def client_threads() -> int:
+    """Consumers and admin clients that live in this process: each has one main thread."""
+    return sum("rdk:main" in comm.read_text() for comm in Path("/proc/self/task").glob("*/comm"))
+
+
+def test_case_07_a_closed_consumer_is_gone_with_its_threads(kafka: str) -> None:
+    cluster = RealCluster(kafka)
+    topic = cluster.topic(2)
+    consumers = cluster.consumers(settings(cluster, topic))
+    failures = [RuntimeError("told while it was assigned")]
+    member = TestMember(consumers)
+    member.poll_until(lambda: member.owns(0, 1))
+    before = client_threads()
+    kept = []  # an exception whose traceback has seen the consumer
+    other = TestMember(consumers, "dag.task[1]")
+
+    def fail(_: object) -> None:
+        raise failures[0]
+
+    member.on_revoke = member.on_assign = other.on_assign = fail
+    try:
+        other.poll_until(lambda: member.poll() and other.batches, within_s=30)
+    except RuntimeError as error:
+        kept.append(error)
+    assert kept
+    assert client_threads() > before
+    other.consumer.close()
+    eventually(lambda: client_threads() <= before)
+    member.consumer.close()
+    eventually(lambda: client_threads() < before)
+
+
+def test_case_07_a_close_while_a_rebalance_is_due_stops_nobody(kafka: str) -> None:
+    """The client's own close would wait without end for its main thread, holding the interpreter's lock."""
+    cluster = RealCluster(kafka)
+    topic = cluster.topic(4)
+    consumers = cluster.consumers(settings(cluster, topic))
+    for _ in range(10):
+        old = TestMember(consumers)
+        old.poll_until(lambda old=old: old.owns(0, 1, 2, 3))
+        new = TestMember(consumers)
+        new.poll_until(lambda new=new: new.owns(0, 1, 2, 3))
+        with pytest.raises(Fenced):
+            old.poll_until(lambda: False)
+        old.consumer.close()
+        new.consumer.close()
+
+
+def test_case_07_a_consumer_closed_before_it_ever_polled_ends_too(kafka: str) -> None:
+    """Its assignment still waits for the callback; the client's main thread would wait for that without end, busily."""
+    cluster = RealCluster(kafka)
+    topic = cluster.topic(2)
+    ours = settings(cluster, topic)
+    admin = cluster.admin()
+    eventually(lambda: admin.group(ours.group_id).empty)
+    consumers = KafkaConsumers(ours)
+    consumers.admin.cluster_id()  # its client is there from now on
+    before = client_threads()
+    member = TestMember(consumers)
+    eventually(lambda: admin.group(ours.group_id).instances)
+    time.sleep(1)  # the assignment follows without a sign that could be waited for
+    begun = time.monotonic()
+    member.consumer.close()
+    assert time.monotonic() - begun < 2
+    assert member.told == []
+    eventually(lambda: client_threads() <= before)

@@ -75,7 +75,7 @@ class KafkaGroupConsumer:
         self._stuck: dict[Key, float] = {}
         """Positions that the log does not hold, and when to look again."""
         self._just_assigned: set[Key] = set()
-        self._paused = False
+        self._paused = self._closing = False
         config |= {"error_cb": self._trouble.heard, "logger": log}
         raw = self._trouble.opening(Consumer, config)
         raw.subscribe(
@@ -126,7 +126,7 @@ class KafkaGroupConsumer:
 
     def close(self) -> None:
         """Takes at most about 4 s and tells the listener nothing. A static member leaves its place behind, nothing else."""
-        self._commits.closed = True
+        self._closing = self._commits.closed = True
         self._client.close()
         self._ownership.clear()
 
@@ -239,6 +239,9 @@ class KafkaGroupConsumer:
 
     def _on_assign(self, _raw: object, assigned: Sequence[TopicPartition]) -> None:
         del _raw  # a kept exception holds this frame, and must not hold the client
+        if self._closing:
+            self._client.assign(assigned)
+            return
         keys = [(tp.topic, tp.partition) for tp in assigned]
         self._just_assigned.update(keys)
         try:
@@ -253,6 +256,9 @@ class KafkaGroupConsumer:
 
     def _on_revoke(self, _raw: object, revoked: Sequence[TopicPartition]) -> None:
         del _raw
+        if self._closing:
+            self._client.unassign(revoked)
+            return
         keys = [(tp.topic, tp.partition) for tp in revoked]
         try:
             if partitions := self._ownership.of(keys):
@@ -264,6 +270,9 @@ class KafkaGroupConsumer:
 
     def _on_lost(self, _raw: object, lost: Sequence[TopicPartition]) -> None:
         del _raw
+        if self._closing:
+            self._client.unassign(lost)
+            return
         keys = [(tp.topic, tp.partition) for tp in lost]
         partitions = self._ownership.of(keys)
         self._forget(keys)  # first: no offset of them leaves any more (case 29)
