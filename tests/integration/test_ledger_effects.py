@@ -18,10 +18,13 @@ pytestmark = pytest.mark.integration
 
 class Running:
     def __init__(self, stage: PostgresStage, life: Life, claim: Claim) -> None:
-        self.stage, self.life, self.claim, self.applied = stage, life, claim, 0
+        self.stage, self.life, self.claim = stage, life, claim
 
     def effect(self):  # type: ignore[no-untyped-def]
-        return self.stage.member.effect_transaction(self.life, self.claim.claim_id, self.stage.frontier() + 1)
+        return self.stage.member.effect_transaction(self.life, self.claim.claim_id, self.frontier() + 1)
+
+    def frontier(self) -> int:
+        return self.stage.mark(self.life, self.claim, 0, 0)
 
     def payments(self) -> list[tuple[int]]:
         return self.stage.sql("select n from payments order by n")
@@ -52,7 +55,7 @@ def test_the_cursor_does_what_cursors_do(running: Running) -> None:
         assert cursor.execute("select 'commit; -- no'").fetchall() == [("commit; -- no",)]
         cursor.execute("set local work_mem = '5MB'")
     assert running.payments() == [(n,) for n in (1, 2, 3, 4, 5)]
-    assert running.stage.frontier() == 1
+    assert running.frontier() == 1
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_what_would_end_the_transaction_is_refused(running: Running, statement: 
         cursor.execute("insert into payments values (7)")
         cursor.execute(statement)
     assert running.payments() == []
-    assert running.stage.frontier() == 0
+    assert running.frontier() == 0
 
 
 def test_neither_connection_nor_commit_can_be_reached(running: Running) -> None:
@@ -100,13 +103,13 @@ def test_an_error_that_the_function_swallowed_keeps_nothing(running: Running) ->
         with pytest.raises(psycopg.errors.UndefinedTable):
             cursor.execute("insert into no_such_table values (1)")
     assert running.payments() == []
-    assert running.stage.frontier() == 0
+    assert running.frontier() == 0
 
 
 def test_the_users_own_sql_errors_are_theirs(running: Running) -> None:
     with pytest.raises(psycopg.errors.UndefinedTable), running.effect() as cursor:
         cursor.execute("select * from no_such_table")
-    assert running.stage.frontier() == 0
+    assert running.frontier() == 0
     with running.effect() as cursor:
         cursor.execute("insert into payments values (1)")
     assert running.payments() == [(1,)]

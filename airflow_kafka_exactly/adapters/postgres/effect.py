@@ -101,9 +101,7 @@ def effect_transaction(
     the claim is not open, `AlreadyApplied` when an earlier try had committed, `Unavailable` when the answer is not known."""
     with database.connection() as connection:
         try:
-            connection.execute("begin")
-            place = _begin(connection, statements, parameters)
-            number = _transaction_id(connection)
+            settles, place, number = _begin(connection, statements, parameters)
             with connection.cursor() as cursor:
                 yield EffectCursor(cursor, database)
             _require_same(connection, number)
@@ -114,33 +112,37 @@ def effect_transaction(
             if isinstance(exc, psycopg.Error) and (connection.closed or exc.sqlstate in {"KX002", "55P03"}):
                 raise database.translate(exc) from exc
             raise
-    # In a transaction of its own: the effect's holds the claim's lock, and partitions are locked before claims.
-    with suppress(KafkaExactlyError):
-        database.rows(statements["fold"], {"partition": place})
+    if settles:
+        # In a transaction of its own: the effect's holds the claim's lock, and partitions are locked before claims. A claim
+        # that goes on is folded with the next mark or claim; a frontier that lags is safe.
+        with suppress(KafkaExactlyError):
+            database.rows(statements["fold"], {"partition": place})
 
 
-def _begin(connection: Connection, statements: Mapping[str, str], parameters: Mapping[str, Any]) -> int:
-    row = connection.execute(statements["begin_effect"].encode(), parameters).fetchone()
+def _begin(
+    connection: Connection, statements: Mapping[str, str], parameters: Mapping[str, Any]
+) -> tuple[bool, int, str]:
+    """Whether the effect ends its claim, the partition, and the transaction's id."""
+    with connection.pipeline():
+        connection.execute("begin")
+        cursor = connection.execute(statements["begin_effect"].encode(), parameters)
+        row = cursor.fetchone()
     assert row is not None
-    outcome, place = row
+    outcome, place, number = row
     if outcome == "fenced":
         raise Fenced(f"claim {parameters['claim']} is over")
     if outcome == "applied":
         raise AlreadyApplied(f"claim {parameters['claim']} is applied up to {parameters['applied']} already")
-    return int(place)
+    return outcome == "settles", int(place), str(number)
 
 
-def _transaction_id(connection: Connection) -> Any:
-    return connection.execute("select pg_current_xact_id()::text").fetchone()
-
-
-def _require_same(connection: Connection, number: Any) -> None:
+def _require_same(connection: Connection, number: str) -> None:
     """A function that ended the transaction behind our back had an effect that is not what the applied mark says."""
     if connection.info.transaction_status == TransactionStatus.INERROR:
         raise RuntimeError(
             "the function swallowed an error of its own statements: nothing of the effect is kept"
         )
-    if _transaction_id(connection) != number:
+    if connection.execute("select pg_current_xact_id()::text").fetchone() != (number,):
         raise RuntimeError(
             "the function ended the ledger's transaction: its effect is not what the applied mark says"
         )

@@ -15,7 +15,7 @@ def test_the_effect_is_applied_with_its_commit(stage: Stage) -> None:
     with stage.member.effect_transaction(life, claim.claim_id, 1) as cursor:
         cursor.execute("select 1")
         assert stage.frontier() == 0
-    assert stage.frontier() == 1
+    assert stage.mark(life, claim, 1, 1) == 1
     with stage.member.effect_transaction(life, claim.claim_id, 2):
         pass
     assert stage.frontier() == 2

@@ -87,9 +87,13 @@ $$;
 create or replace function kafka_exactly.pieces_of(
   p_life bigint, p_attempt uuid, p_partition bigint, p_part jsonb)
 returns table (what text, a bigint, b bigint, claim_id bigint, life_id bigint)
-language sql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly as $$
+#variable_conflict use_column
 -- Cuts the asked range at every boundary of a segment, claim, mark, doubt and the frontier, and says what each piece is.
 -- Claims do not overlap, nor do doubts: the last one that starts at or below a piece is the only one that can cover it.
+-- (PL/pgSQL keeps the plan; a function in plain SQL would be planned at each call.)
+begin
+return query
 with asked as (select (p_part ->> 'start')::bigint as lo, (p_part ->> 'stop')::bigint as hi),
 segments as (
   select (s ->> 0)::bigint as a, (s ->> 1)::bigint as b, (s ->> 2)::boolean as doubtful
@@ -135,5 +139,5 @@ islands as (
     from (select *, same is distinct from lag(same) over (order by a) as fresh from marked) m)
 select what, min(a), max(b),
        case when what = 'doubted' then count(*) filter (where not durable) else min(claim_id) end, min(life_id)
-  from islands group by island, what order by 2
-$$;
+  from islands group by island, what order by 2;
+end $$;

@@ -71,7 +71,7 @@ select doubt_id, record_offset, key, value, header_names, header_values, timesta
   from kafka_exactly.doubt_record where doubt_id = any(%(doubts)s::bigint[]) order by doubt_id, record_offset
 
 -- name: begin_effect
-select outcome, partition_id
+select outcome, partition_id, transaction_id
   from kafka_exactly.begin_effect(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(applied)s)
 
 -- name: committed
