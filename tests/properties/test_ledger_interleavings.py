@@ -244,7 +244,11 @@ class Interleavings(RuleBasedStateMachine):
         for facts in self.stage.doubts():
             records = self.stage.evidence.payload(facts.doubt_id)
             torn = len({self.effects[r.offset] for r in records}) > 1
-            if facts.state is DoubtState.OPEN and torn and self.stage.decide(facts, Verdict.APPLIED, by="person"):
+            if (
+                facts.state is DoubtState.OPEN
+                and torn
+                and self.stage.decide(facts, Verdict.APPLIED, by="person")
+            ):
                 for r in records:
                     self.effects[r.offset] = 1
 
