@@ -41,6 +41,8 @@ class Checks:
         self._frontiers: dict[tuple[str, int], int] = {}
         self._versions: dict[int, int] = {}
         self._held: dict[str, Any] = {}
+        self._offsets: dict[tuple[str, int], int] = {}
+        self._backward: set[tuple[str, int]] = set()
         target.on_send, target.on_effect = self.sending, self.happened
         self.found: list[str] = []
 
@@ -162,10 +164,18 @@ class Checks:
                     self._versions[doubt.doubt_id] = doubt.version
                     if doubt.closed:
                         self._closed(place, doubt)
-            committed = self._broker.group(place.group_id).offsets.get((place.partition.topic, place.partition.number))
-            if committed is not None and committed.topic_id == place.partition.topic_id:
-                if place.committed > committed.offset:
-                    self.violate(f"S8: {place.partition}: known {place.committed}, Kafka has {committed.offset}")
+            self._known(place)
+
+    def _known(self, place: PlaceRow) -> None:
+        """Between an offset that went backward (a late commit) and the next read-back the ledger cannot know better."""
+        key = (place.partition.topic, place.partition.number)
+        found = self._broker.group(place.group_id).offsets.get(key)
+        if found is None or found.topic_id != place.partition.topic_id:
+            return
+        if place.committed <= found.offset:
+            self._backward.discard(key)
+        elif key not in self._backward:
+            self.violate(f"S8: {place.partition}: known {place.committed}, Kafka has {found.offset}")
 
     def _overlaps(self, place: PlaceRow) -> None:
         stop = -1
@@ -216,6 +226,10 @@ class Checks:
             found = self._broker.group(group_id).offsets.get((place.partition.topic, place.partition.number))
             if found is None or found.topic_id != place.partition.topic_id:
                 continue
+            key = (place.partition.topic, place.partition.number)
+            if found.offset < self._offsets.get(key, 0):
+                self._backward.add(key)
+            self._offsets[key] = found.offset
             self._passed(place, 0, found.offset, "Kafka's offset")
             if found.offset > place.frontier:
                 self.violate(f"S2: the offset {found.offset} of {place.partition} is above the frontier {place.frontier}")

@@ -9,15 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_kafka_exactly.adapters.memory.channel import MemoryChannel, MemoryLink, MemoryNetwork, MemoryServer
+from airflow_kafka_exactly.adapters.memory.channel import (
+    MemoryChannel,
+    MemoryLink,
+    MemoryNetwork,
+    MemoryServer,
+)
 from airflow_kafka_exactly.errors import KafkaExactlyError, Unavailable
 from airflow_kafka_exactly.ports import FilterSnapshot, LeaderHandler, LeaderLink, StandbyHandler
+from airflow_kafka_exactly.ports.channel import never
 from airflow_kafka_exactly.protocol.claims import Life
 from airflow_kafka_exactly.settings import ChannelSettings
 from simulation.faults import Fate
 from simulation.kernel import Process
 from simulation.points import Points
 from simulation.threads import Event
+
+LOOK_S = 0.5
 
 
 class Network:
@@ -35,11 +43,20 @@ class Network:
         self.serving[id(made)] = process
         return made
 
-    def call(self, caller: Process, server: Process, what: str, run: Callable[[], Any]) -> Any:
+    def call(
+        self,
+        caller: Process,
+        server: Process,
+        what: str,
+        run: Callable[[], Any],
+        given_up: Callable[[], bool] = never,
+    ) -> Any:
         faults, kernel = self.points.faults, self.points.kernel
         fate = faults.fate(caller, what)
         kernel.park(0.001 + 0.01 * kernel.chance.random())
-        self.points.trace(caller.name, f"{what} → {server.name}" + ("" if fate is Fate.NONE else f": {fate.name.lower()}"))
+        self.points.trace(
+            caller.name, f"{what} → {server.name}" + ("" if fate is Fate.NONE else f": {fate.name.lower()}")
+        )
         self.points._stop(caller, fate, Fate.CRASH_BEFORE, Fate.FREEZE_BEFORE, what)
         heard, answer = Event(), list[Any]()
 
@@ -54,11 +71,16 @@ class Network:
 
         if fate is not Fate.LOST and server.alive and faults.connected(caller.name, server.name):
             if fate is Fate.LATE:
-                kernel.at(kernel.chance.uniform(0.05, 4.0), lambda: server.alive and kernel.spawn(server, what, serve))
+                kernel.at(
+                    kernel.chance.uniform(0.05, 4.0),
+                    lambda: server.alive and kernel.spawn(server, what, serve),
+                )
             else:
                 kernel.spawn(server, what, serve)
-        if not heard.wait(self.settings.call_timeout_s):
-            raise Unavailable("the leader", "simulated", f"{server.name} did not answer {what}")
+        end = kernel.now + self.settings.call_timeout_s
+        while not heard.wait(min(LOOK_S, end - kernel.now)):
+            if kernel.now >= end or given_up():
+                raise Unavailable("the leader", "simulated", f"{server.name} did not answer {what}")
         self.points._stop(caller, fate, Fate.CRASH_AFTER, Fate.FREEZE_AFTER, what)
         done, result = answer[0]
         if done:
@@ -82,8 +104,15 @@ class Network:
 
 
 class SimulatedLink(MemoryLink):
-    def __init__(self, network: Network, caller: Process, server: MemoryServer, life: Life) -> None:
-        self._network, self._caller = network, caller
+    def __init__(
+        self,
+        network: Network,
+        caller: Process,
+        server: MemoryServer,
+        life: Life,
+        given_up: Callable[[], bool],
+    ) -> None:
+        self._network, self._caller, self._given_up = network, caller, given_up
         self._at = network.serving[id(server)]
         super().__init__(server, life)
         network.links.append((caller, self._at, self))
@@ -92,9 +121,11 @@ class SimulatedLink(MemoryLink):
         if self._why is not None:
             raise self._why
         ask = super()._ask
-        what = "channel." + next((n for n in ("hello", "vote", "drop") if n in question.__code__.co_names), "ask")
+        what = "channel." + next(
+            (n for n in ("hello", "vote", "drop") if n in question.__code__.co_names), "ask"
+        )
         try:
-            return self._network.call(self._caller, self._at, what, lambda: ask(question))
+            return self._network.call(self._caller, self._at, what, lambda: ask(question), self._given_up)
         except Unavailable as error:
             self._why = self._why or error
             raise
@@ -112,13 +143,15 @@ class SimulatedChannel(MemoryChannel):
         super().__init__(network.memory, network.settings)
         self._net, self._caller = network, caller
 
-    def link(self, address: str, life: Life) -> LeaderLink:
-        server = self._server(address)
-        at = self._net.serving[id(server)]
-        made: LeaderLink = self._net.call(
-            self._caller, at, "channel.link", lambda: SimulatedLink(self._net, self._caller, server, life)
-        )
-        return made
+    def link(self, address: str, life: Life, given_up: Callable[[], bool] = never) -> LeaderLink:
+        server, net, caller = self._server(address), self._net, self._caller
+        at = net.serving[id(server)]
+
+        def made() -> LeaderLink:
+            return SimulatedLink(net, caller, server, life, given_up)
+
+        link: LeaderLink = net.call(caller, at, "channel.link", made, given_up)
+        return link
 
     def follow(self, address: str, standby: str, handler: StandbyHandler, stop: Callable[[], bool]) -> None:
         server, net, caller = self._server(address), self._net, self._caller

@@ -11,6 +11,7 @@ from airflow_kafka_exactly.errors import Unavailable
 from airflow_kafka_exactly.protocol.claims import CommitCode
 from simulation.faults import Fate, Faults
 from simulation.kernel import Kernel, Process
+from simulation.words import WORDS
 
 SERVICE = {"ledger": "PostgreSQL", "kafka": "Kafka", "zookeeper": "ZooKeeper"}
 Seen = Callable[[Process, str, tuple[Any, ...], Any], None]
@@ -38,11 +39,15 @@ class Points:
     def _well(self, process: Process, service: str, what: str, call: Callable[[], Any]) -> Any:
         chance = self.kernel.chance
         self.kernel.park(0.001 + 0.02 * chance.random() ** 3)
-        self.trace(process.name, what)
         result = call()
         if chance.random() < 0.4:
             self.kernel.park(0.02 * chance.random())
         return result
+
+    def say(self, process: Process, what: str, args: tuple[Any, ...], result: Any) -> None:
+        words = WORDS.get(what)
+        said = words(args, result) if words is not None else ""
+        self.trace(process.name, f"{what}: {said}" if said else what)
 
     def _ill(self, process: Process, service: str, what: str, call: Callable[[], Any], fate: Fate) -> Any:
         self.kernel.park(0.01 * self.kernel.chance.random())
@@ -97,6 +102,7 @@ class Wire:
         def executed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             points.before(process, what, args, None)
             result = method(*args, **kwargs)
+            points.say(process, what, args, result)
             points.after(process, what, args, result)
             return result
 
@@ -117,7 +123,6 @@ class MemberLedgerWire(Wire):
     def _effect(self, life: Any, claim_id: int, applied: int) -> Iterator[Any]:
         points, process = self._points, self._process
         inner = self._inner.effect_transaction(life, claim_id, applied)
-        cursor = points.reach(process, "ledger", "ledger.effect_begin", inner.__enter__)
         over = [False]
 
         def roll_back() -> None:
@@ -128,8 +133,20 @@ class MemberLedgerWire(Wire):
                 except Unavailable:
                     points.trace(process.name, "ledger: rolled back the effect's transaction")
 
-        process.at_death.append(lambda: points.kernel.at(points.kernel.chance.uniform(0.0, 2.0), roll_back))
-        points.kernel.at(3.0, roll_back)  # idle_in_transaction_session_timeout
+        def begin() -> Any:
+            cursor = inner.__enter__()
+            points.say(process, "ledger.effect_begin", (claim_id, applied), None)
+            points.kernel.at(3.0, roll_back)  # idle_in_transaction_session_timeout
+            process.at_death.append(lambda: points.kernel.at(points.kernel.chance.uniform(0.0, 2.0), roll_back))
+            if not process.alive:
+                points.kernel.at(0.0, roll_back)
+            return cursor
+
+        try:
+            cursor = points.reach(process, "ledger", "ledger.effect_begin", begin)
+        except Unavailable:  # what was begun and not heard of ends with its connection
+            points.kernel.at(0.5, roll_back)
+            raise
         try:
             yield cursor
         except BaseException:
@@ -143,6 +160,7 @@ class MemberLedgerWire(Wire):
                 raise Unavailable("PostgreSQL", "simulated", "the transaction was rolled back")
             over[0] = True
             inner.__exit__(None, None, None)
+            points.say(process, "ledger.effect_commit", (claim_id, applied), None)
             points.after(process, "ledger.effect_commit", (life, claim_id, applied), cursor)
 
         points.reach(process, "ledger", "ledger.effect_commit", commit)
@@ -160,6 +178,7 @@ class ConsumerWire(Wire):
 
         def executed() -> Any:
             answers = self._inner.commit(offsets)
+            self._points.say(self._process, "kafka.commit", (offsets,), answers)
             self._points.after(self._process, "kafka.commit", (offsets,), answers)
             return answers
 

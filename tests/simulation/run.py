@@ -123,6 +123,8 @@ class Run:
         for task, failure in world.kernel.failures:
             return f"bug: {task.process.name} {task.name}: {type(failure).__name__}: {failure}"
         pending = world.checks.pending(GROUP)
+        if world.kernel.steps > STEPS_AT_MOST:
+            return f"bug: {STEPS_AT_MOST} steps in {world.kernel.now:.1f} s: something spins"
         if pending:
             return f"L1: {HEAL_S:.0f} s after everything healed: {'; '.join(pending)}"
         try:
@@ -152,7 +154,11 @@ class _logged:  # noqa: N801 - used like a function
 
     def __enter__(self) -> None:
         self._before = (self._logger.level, self._logger.propagate, self._logger.handlers)
-        self._logger.level, self._logger.propagate, self._logger.handlers = logging.WARNING, False, [self._handler]
+        self._logger.level, self._logger.propagate, self._logger.handlers = (
+            logging.WARNING,
+            False,
+            [self._handler],
+        )
         self._logger.manager._clear_cache()  # type: ignore[attr-defined]
 
     def __exit__(self, *_: object) -> None:
@@ -166,7 +172,9 @@ class _logged:  # noqa: N801 - used like a function
         if record.levelno >= logging.ERROR and record.exc_info:
             error = record.exc_info[1]
             if not self._world.checks.found and not self._world.kernel.over:
-                self._world.checks.found.append(f"bug: {who}: {record.getMessage()}: {type(error).__name__}: {error}")
+                self._world.checks.found.append(
+                    f"bug: {who}: {record.getMessage()}: {type(error).__name__}: {error}"
+                )
 
 
 def run_seed(seed: int, mode: str = "normal") -> Result:
@@ -186,7 +194,11 @@ def main(arguments: list[str] | None = None) -> int:
     steps = effects = violations = 0
     faults, virtual_s = Counter[str](), 0.0
     for result in _results(seeds, given.mode, given.processes):
-        steps, effects, virtual_s = steps + result.steps, effects + result.effects, virtual_s + result.virtual_s
+        steps, effects, virtual_s = (
+            steps + result.steps,
+            effects + result.effects,
+            virtual_s + result.virtual_s,
+        )
         faults.update(result.faults)
         if result.violation:
             violations += 1
