@@ -6,6 +6,7 @@ The order matters: two workers are needed, so the killed one is awaited before t
 import signal
 
 from localstack import Service
+from localstack import state as state_file
 from localstack.process import descendants, start_time
 
 from demo.books import Busy
@@ -108,6 +109,7 @@ def kill_leader(scene: Scene) -> int:
     scene.say(f"         {successor.name if successor else 'a worker'} leads, epoch {newer}")
     if host is not None:
         host.restart()  # a triggerer whose runner was killed ends by itself; what is left of it goes first
+        state_file.write(scene.stack.state, [service for service in scene.stack.services if service.running])
         scene.say(f"         {host.name} was started again, as a process supervisor would")
     return newer
 
