@@ -76,6 +76,15 @@ def test_an_old_and_a_newer_schema_are_refused(settings: LedgerSettings) -> None
         open_ledger(settings)
 
 
+def test_functions_of_another_version_are_refused_until_migrated(settings: LedgerSettings) -> None:
+    migrate(settings)
+    sql(settings, "comment on schema kafka_exactly is 'functions of a release before'")
+    with pytest.raises(SchemaTooOld, match="airflow kafka-exactly migrate"):
+        open_ledger(settings)
+    assert migrate(settings) == (newest_version(), newest_version())
+    open_ledger(settings).close()
+
+
 def test_a_schema_that_disappears_later_is_named(settings: LedgerSettings) -> None:
     migrate(settings)
     ledger = open_ledger(settings)

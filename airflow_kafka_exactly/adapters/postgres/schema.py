@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from functools import cache
+from hashlib import sha256
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -35,6 +36,12 @@ def _files(folder: str) -> list[Traversable]:
 def newest_version() -> int:
     """The schema version that this installation needs."""
     return max(int(f.name.split("_")[0]) for f in _files("migrations"))
+
+
+@cache
+def functions_digest() -> str:
+    """Of the functions that this installation calls."""
+    return sha256(b"".join(f.read_bytes() for f in _files("functions"))).hexdigest()[:16]
 
 
 def migrate(settings: LedgerSettings) -> tuple[int, int]:
@@ -75,6 +82,8 @@ def _migrate(connection: Connection, settings: LedgerSettings) -> tuple[int, int
     connection.execute("set local check_function_bodies = off")  # they call each other
     for file in _files("functions"):
         _replace(connection, in_schema(file.read_text(encoding="utf-8"), settings.schema))
+    # A patch release may change functions and no table: they go with the code that calls them.
+    connection.execute(f"comment on schema {settings.schema} is 'functions {functions_digest()}'".encode())
     return before, newest_version()
 
 
@@ -126,6 +135,15 @@ def check_schema(database: Database) -> None:
         )
     if found > newest_version():
         raise _too_new(settings, found)
+    described = database.row(
+        "select coalesce(obj_description(to_regnamespace(%(schema)s), 'pg_namespace'), '')",
+        {"schema": settings.schema},
+    )
+    if described != (f"functions {functions_digest()}",):
+        raise SchemaTooOld(
+            f"the functions of {where} are those of another version of airflow-kafka-exactly. Install one version everywhere, then "
+            "run `airflow kafka-exactly migrate` with it."
+        )
 
 
 def _too_new(settings: LedgerSettings, found: int) -> SchemaTooNew:
