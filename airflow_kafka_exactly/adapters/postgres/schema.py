@@ -141,8 +141,8 @@ def check_schema(database: Database) -> None:
     )
     if described != (f"functions {functions_digest()}",):
         raise SchemaTooOld(
-            f"the functions of {where} are those of another version of airflow-kafka-exactly. Install one version everywhere, then "
-            "run `airflow kafka-exactly migrate` with it."
+            f"the functions of {where} are those of another version of airflow-kafka-exactly. Install one version everywhere, "
+            "then run `airflow kafka-exactly migrate` with it."
         )
 
 
