@@ -109,12 +109,15 @@ class KafkaGroupConsumer:
         return self._hand_over(found)
 
     def pause(self) -> None:
-        self._paused = True
-        self._client.pause(_named(self._ownership))
+        if not self._paused:
+            self._paused = True
+            self._client.pause(_named(self._ownership))
 
     def resume(self) -> None:
-        self._paused = False
-        self._client.resume(_named(self._ownership))
+        """Cheap when nothing is paused: the client would throw away what it has fetched ahead."""
+        if self._paused:
+            self._paused = False
+            self._client.resume(_named(self._ownership))
 
     def assignment(self) -> frozenset[Partition]:
         return self._ownership.partitions()
