@@ -16,7 +16,7 @@ from succession.known import KnownIds, count_fresh
 from succession.plan import CLUSTER
 from succession.ring import eventually
 
-EVERY_S = 0.03
+EVERY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 from airflow_kafka_exactly import wiring
 from succession.plan import Plan
 
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S = 0.2
+"""A signal interrupts the sleep. More often would cost: a state counts the bits of each filter."""
 
 
 def main(folder: Path) -> None:
