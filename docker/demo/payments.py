@@ -48,7 +48,12 @@ class Topic:
                 failed.append(str(error))
 
         producer = Producer(
-            {"bootstrap.servers": self._bootstrap, "enable.idempotence": True, "linger.ms": 20}
+            {
+                "bootstrap.servers": self._bootstrap,
+                "enable.idempotence": True,
+                "linger.ms": 20,
+                "log_level": 3,
+            }
         )
         for number in range(records):
             payment = {"reference": f"payment-{number:05}", "cents": 100 + number % 9_900}
