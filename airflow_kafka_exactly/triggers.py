@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_kafka_exactly import hooks, wiring
-from airflow_kafka_exactly.errors import ConfigurationError, KafkaExactlyError, SlotBusy, Unavailable
+from airflow_kafka_exactly.errors import ConfigurationError, Fenced, KafkaExactlyError, SlotBusy, Unavailable
 from airflow_kafka_exactly.protocol.claims import DoubtFacts, LifeKind
 from airflow_kafka_exactly.protocol.summary import Summary
 from airflow_kafka_exactly.runtime.background import Stopped
-from airflow_kafka_exactly.runtime.membership import Membership
+from airflow_kafka_exactly.runtime.membership import MemberPorts, Membership
 from airflow_kafka_exactly.runtime.until import Ending, Until
 from airflow_kafka_exactly.runtime.waiting import await_work
 from airflow_kafka_exactly.settings import KafkaSettings, MemberSettings, ServiceSettings
@@ -88,6 +88,11 @@ class ConsumeTrigger(BaseTrigger):
             event["ending"] = str(ending)
         except Stopped:
             return
+        except Fenced as fenced:
+            # Another process works in this slot now, and its event is the one that counts (case 10). An error from here, or an
+            # end without an event, would fail the task that both wait for; a trigger that is not wanted is cancelled.
+            log.warning("%s: %s: this copy waits to be cancelled", a["slot"], fenced)
+            await asyncio.Event().wait()
         except KafkaExactlyError as error:
             event |= {"error": str(error), "final": isinstance(error, ConfigurationError)}
         yield TriggerEvent(event)
@@ -113,9 +118,9 @@ class ConsumeTrigger(BaseTrigger):
                 if self._stop.is_set():
                     raise Stopped
                 try:
-                    with Membership(ports, settings, LifeKind.TRIGGER, Summary()) as membership:
-                        self._membership = membership
-                        return await_work(membership, Until.from_dict(a["until"]), 0.0)
+                    ending = self._await_work(ports, settings)
+                    if ending is not None:
+                        return ending
                 except SlotBusy as busy:
                     if a["on_busy"] == "fail":
                         raise
@@ -125,6 +130,22 @@ class ConsumeTrigger(BaseTrigger):
                     outages += 1
                     log.warning("%s waits: %s", a["slot"], outage)
                     self._stop.wait(min(10.0, 0.5 * 2 ** min(outages, 5)))
+
+    def _await_work(self, ports: MemberPorts, settings: MemberSettings) -> Ending | None:
+        """One life. None: its lease had ended (the machine slept, or the ledger was away), and nobody has opened the slot since,
+        so that the next life may be ours too."""
+        waiting = Membership(ports, settings, LifeKind.TRIGGER, Summary())
+        try:
+            with waiting as self._membership:
+                if self._stop.is_set():  # `cleanup` came while it opened
+                    raise Stopped
+                return await_work(waiting, Until.from_dict(self.arguments["until"]), 0.0)
+        except Fenced:
+            life = waiting.life
+            if ports.ledger.current_incarnation(life.group_id, life.slot) != life.incarnation:
+                raise
+            log.warning("%s: the lease of life %d had ended", life.slot, life.incarnation)
+            return None
 
 
 class CoordinatorTrigger(BaseEventTrigger):
