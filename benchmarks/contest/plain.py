@@ -22,9 +22,8 @@ def drain(plan: Plan, count: Count, watch: Stopwatch) -> None:
             if (error := message.error()) is not None:
                 raise KafkaException(error)
             count.one(message)
-        if time.monotonic() >= due_at:
+        if time.monotonic() >= due_at or count.records == plan.records:
             due_at = time.monotonic() + plan.commit_every_s
             consumer.commit(asynchronous=False)
-    consumer.commit(asynchronous=False)
     watch.committed()
     consumer.close()
