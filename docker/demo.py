@@ -13,7 +13,7 @@ from demo import faults
 from demo.airflow_api import AirflowApi
 from demo.books import Books
 from demo.outcome import Outcome, outcome, table
-from demo.payments import PARTITIONS, Effects, Topic
+from demo.payments import GROUP, PARTITIONS, Effects, Topic
 from demo.progress import DemoError, Progress, wait_for
 from demo.scene import EVIDENCE_DAG, PAYMENTS_DAG, Scene
 from demo.settling import await_settled
@@ -91,6 +91,8 @@ def _story(stack: AirflowStack, progress: Progress) -> Outcome:
         hit = _faults(scene)
     with progress.phase("settling"):
         await_settled(scene)
+        reconciled = stack.airflow.run("kafka-exactly", "reconcile", "--group", GROUP).strip().splitlines()[-1]
+        scene.say(f"airflow kafka-exactly reconcile: {reconciled}")
     end = outcome(scene, produced, hit)
     print(f"\n{table(scene, end)}\n", flush=True)
     return end
