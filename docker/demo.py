@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         if keep and stack.airflow.api_server.running:
             print(
-                f"\nAirflow's pages: {stack.airflow.url} (user {USER}, password {PASSWORD}); `make down` ends everything"
+                f"\nAirflow's pages: {stack.airflow.url} (user {USER}, password {PASSWORD}); `make down` ends everything.\n"
+                f"Commands: . {stack.airflow.environment_file} && airflow kafka-exactly status"
             )
         if not keep:
             _end(stack)
@@ -91,7 +92,9 @@ def _story(stack: AirflowStack, progress: Progress) -> Outcome:
         hit = _faults(scene)
     with progress.phase("settling"):
         await_settled(scene)
-        reconciled = stack.airflow.run("kafka-exactly", "reconcile", "--group", GROUP).strip().splitlines()[-1]
+        reconciled = (
+            stack.airflow.run("kafka-exactly", "reconcile", "--group", GROUP).strip().splitlines()[-1]
+        )
         scene.say(f"airflow kafka-exactly reconcile: {reconciled}")
     end = outcome(scene, produced, hit)
     print(f"\n{table(scene, end)}\n", flush=True)

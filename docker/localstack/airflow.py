@@ -1,6 +1,7 @@
 """Airflow's own processes, with one configuration: what an installation on one machine runs, and our coordinator."""
 
 import json
+import shlex
 import subprocess
 import sys
 import urllib.error
@@ -78,9 +79,18 @@ class Airflow:
         """In the order in which they start."""
         return [self.api_server, self.scheduler, self.dag_processor, *self.triggerers, self.coordinator]
 
+    @property
+    def environment_file(self) -> Path:
+        """For a person's shell: ``. FILE`` makes ``airflow`` commands talk to this installation."""
+        return self.home / "environment.sh"
+
     def migrate(self) -> None:
-        """Create Airflow's tables and the ledger's, and the one user's password."""
+        """Create Airflow's tables and the ledger's, the one user's password, and the file for a person's shell."""
         self.home.mkdir(parents=True, exist_ok=True)
+        mine = {k: v for k, v in self.environment.items() if k.startswith("AIRFLOW") or k == "PATH"}
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in mine.items()]
+        self.environment_file.touch(mode=0o600)  # it holds passwords
+        self.environment_file.write_text("".join(lines))
         (self.home / "passwords.json").write_text(json.dumps({USER: PASSWORD}))
         self.run("db", "migrate")
         self.run("kafka-exactly", "migrate")
