@@ -41,6 +41,8 @@ class Checks:
         self._frontiers: dict[tuple[str, int], int] = {}
         self._versions: dict[int, int] = {}
         self._held: dict[str, Any] = {}
+        self._leases: dict[Any, float] = {}
+        """Until when each life was promised not to be fenced, as its own questions were answered."""
         self._offsets: dict[tuple[str, int], int] = {}
         self._backward: set[tuple[str, int]] = set()
         target.on_send, target.on_effect = self.sending, self.happened
@@ -79,8 +81,10 @@ class Checks:
 
     # -- before and after each call of the ledger ----------------------------------------------------------------------
 
-    def before(self, process: Process, what: str, args: tuple[Any, ...], _: Any) -> None:
-        if what in CLAIMING:
+    def before(self, process: Process, what: str, args: tuple[Any, ...], positions: Any) -> None:
+        if what == "kafka.commit":
+            self.committing(process, args[0], positions)
+        elif what in CLAIMING:
             life, epoch = (args[0].life, args[0].epoch) if what == "ledger.claim" else args[:2]
             row = self._state.lives.get(life)
             self._held[process.name] = (epoch == self._state.epoch, row is not None and row.state == "current")
@@ -89,8 +93,7 @@ class Checks:
             over = row is None or row.over
             self._held[process.name] = self._marks_of(args[0]) if over else None
         elif what in LEADING:
-            row = self._state.lives.get(args[1]) if what == "ledger.fence" else None
-            left = row.lease_until - self._state.clock.now() if row is not None else 0.0
+            left = self._leases.get(args[1], 0.0) - self._state.clock.now() if what == "ledger.fence" else 0.0
             self._held[process.name] = (args[0] == self._state.epoch, left)
         elif what == "ledger.decide":
             doubt = self._state.doubt(args[0].doubt_id)
@@ -98,7 +101,11 @@ class Checks:
 
     def after(self, process: Process, what: str, args: tuple[Any, ...], result: Any) -> None:
         held = self._held.pop(process.name, None)
-        if what in CLAIMING:
+        if what == "ledger.open_life":
+            self._leases[result] = self._state.clock.now() + args[0].lease_s
+        elif what == "ledger.renew":
+            self._leases[args[0]] = self._state.clock.now() + args[1]
+        elif what in CLAIMING:
             self._claimed(process, what, held, result)
         elif what in LIFE_GUARDED and held is not None and held != self._marks_of(args[0]):
             self.violate(f"S4: {what} of {process} was accepted after its life was over")
@@ -220,6 +227,12 @@ class Checks:
             if log is not None and any(doubt.start <= r.offset < doubt.stop for r in log.records):
                 self.violate(f"L2: doubt {doubt.doubt_id} of {place.partition} was closed as a gap; it holds a record")
 
+    def committing(self, process: Process, offsets: Any, positions: Any) -> None:
+        """Case 29: no offset of a partition leaves a process that has given it away."""
+        for partition in offsets:
+            if partition not in positions:
+                self.violate(f"S8: {process} commits an offset of {partition}, which it has given away")
+
     def committed(self, group_id: str) -> None:
         """Kafka's offsets have changed."""
         for place in self._state.group_places(group_id):
@@ -235,6 +248,11 @@ class Checks:
                 self.violate(f"S2: the offset {found.offset} of {place.partition} is above the frontier {place.frontier}")
 
     # -- votes ---------------------------------------------------------------------------------------------------------
+
+    def led(self, election: Any, contenders: list[Any]) -> None:
+        """A vote leaves only the first contender: trust ends before a session can (case 46)."""
+        if contenders[:1] != [election]:
+            self.violate(f"S6: {election.process} voted after its session was over")
 
     def voted(self, leading: Any, group_id: str, epoch: int) -> None:
         """S6, when a leader answers: only what its own epoch can have claimed counts."""

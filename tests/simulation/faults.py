@@ -16,6 +16,8 @@ class Fate(Enum):
     LOST = auto()  # the request never arrives
     ANSWER_LOST = auto()  # it is executed, nobody hears of it
     LATE = auto()  # the caller has given up when it is executed
+    REPEATED = auto()  # executed, and later once more
+    SLOW = auto()  # the answer takes its time
     CRASH_BEFORE = auto()
     CRASH_AFTER = auto()
     FREEZE_BEFORE = auto()
@@ -55,6 +57,8 @@ class Faults:
         if self.healed or process.name == "world":
             return Fate.NONE
         u, rates = self.chance.random(), self.rates
+        if rates.focus and rates.focus in what:
+            u /= rates.focused
         if u >= rates.any:
             return Fate.NONE
         fate = self._drawn(u, rates)
@@ -65,7 +69,8 @@ class Faults:
         for rate, fates in (
             (rates.lost, (Fate.LOST,)),
             (rates.answer_lost, (Fate.ANSWER_LOST,)),
-            (rates.late, (Fate.LATE,)),
+            (rates.late, (Fate.LATE, Fate.REPEATED)),
+            (rates.slow, (Fate.SLOW,)),
             (rates.crash, (Fate.CRASH_BEFORE, Fate.CRASH_AFTER)),
             (rates.freeze, (Fate.FREEZE_BEFORE, Fate.FREEZE_AFTER)),
         ):

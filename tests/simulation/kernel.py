@@ -55,7 +55,7 @@ class Kernel:
         self.chance, self.now = chance, 0.0
         self.steps, self.over = 0, False
         self.world = Process(self, "world")
-        self.failures: list[tuple[Task, BaseException]] = []
+        self.failures: list[tuple[Task | None, BaseException]] = []
         self.on_guard: Callable[[Process], None] = lambda _: None
         self._hub = greenlet.getcurrent()
         self._ready: list[Task] = []
@@ -166,7 +166,10 @@ class Kernel:
     def _fire(self) -> None:
         self.now, _, what, token = heapq.heappop(self._timers)
         if token < 0:
-            what()
+            try:
+                what()
+            except Exception as failure:  # noqa: BLE001 - shown as a finding of the run
+                self.failures.append((None, failure))
         elif what.parked and what.token == token:
             what.parked = False
             self._ready.append(what)

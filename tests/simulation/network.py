@@ -65,7 +65,7 @@ class Network:
                 answer.append((True, run()))
             except KafkaExactlyError as error:
                 answer.append((False, error))
-            kernel.park(0.001 + 0.01 * kernel.chance.random())
+            kernel.park(1.0 if fate is Fate.SLOW else 0.001 + 0.01 * kernel.chance.random())
             if fate is not Fate.ANSWER_LOST and faults.connected(caller.name, server.name):
                 heard.set()
 
@@ -77,6 +77,8 @@ class Network:
                 )
             else:
                 kernel.spawn(server, what, serve)
+                if fate is Fate.REPEATED:
+                    kernel.at(kernel.chance.uniform(0.05, 4.0), lambda: server.alive and kernel.spawn(server, what, serve))
         end = kernel.now + self.settings.call_timeout_s
         while not heard.wait(min(LOOK_S, end - kernel.now)):
             if kernel.now >= end or given_up():

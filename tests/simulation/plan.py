@@ -26,13 +26,17 @@ class Rates:
     lost: float = 0.0
     answer_lost: float = 0.0
     late: float = 0.0
+    slow: float = 0.0
     crash: float = 0.0
     freeze: float = 0.0
     nemesis_every_s: float = float("inf")
+    focus: str = ""
+    """Calls with this in their name fail `focused` times as often: rare meetings need a seed that looks for them."""
+    focused: float = 1.0
 
     @property
     def any(self) -> float:
-        return self.lost + self.answer_lost + self.late + self.crash + self.freeze
+        return self.lost + self.answer_lost + self.late + self.slow + self.crash + self.freeze
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,15 @@ class Plan:
             f"{self.kind}; {self.slots} slots, {self.coordinators} coordinators, {self.partitions} partitions, "
             f"{self.records} records in batches of {self.batch}; lease {lease.lease_s:.1f} s, trusted {lease.trust_s:.1f} s, "
             f"Kafka session {self.session_s:.1f} s; faults in {self.rates.any:.1%} of calls"
+            + (f", {self.rates.focused:.0f} times that in {self.rates.focus}" if self.rates.focus else "")
         )
+
+
+FOCUS = (
+    "", "ledger.renew", "ledger.mark", "ledger.claim", "ledger.fence", "ledger.decide", "ledger.effect", "ledger.open",
+    "ledger.give_back", "ledger.close_life", "ledger.raise_doubt", "ledger.read_back", "kafka.commit", "kafka.alter",
+    "channel.vote", "zookeeper.look", "ledger.load", "ledger.raise_epoch",
+)  # fmt: skip
 
 
 def draw(seed: int, mode: str = "normal") -> Plan:
@@ -115,10 +127,13 @@ def draw(seed: int, mode: str = "normal") -> Plan:
         rates=Rates(
             lost=0.006 * scale,
             answer_lost=0.006 * scale,
-            late=0.003 * scale,
+            late=0.004 * scale,
+            slow=0.004 * scale,
             crash=0.002 * scale,
             freeze=0.002 * scale,
             nemesis_every_s=chance.choice((2.0, 4.0, 8.0)) if rough else float("inf"),
+            focus=chance.choice(FOCUS),
+            focused=chance.choice((5.0, 15.0)),
         ),
         triggers=chance.random() < 0.6,
         prefetch_bytes=chance.choice((40, 10_000)),

@@ -52,8 +52,9 @@ class Points:
     def _ill(self, process: Process, service: str, what: str, call: Callable[[], Any], fate: Fate) -> Any:
         self.kernel.park(0.01 * self.kernel.chance.random())
         self.trace(process.name, f"{what}: {fate.name.lower()}")
+        repeatable = service == "ledger" or what == "kafka.commit"
         if fate in (Fate.LOST, Fate.LATE):
-            if fate is Fate.LATE:
+            if fate is Fate.LATE and repeatable:
                 self.kernel.at(self.kernel.chance.uniform(0.05, 4.0), lambda: self._late(process, what, call))
             self._wait_in_vain(service)
         self._stop(process, fate, Fate.CRASH_BEFORE, Fate.FREEZE_BEFORE, what)
@@ -61,6 +62,10 @@ class Points:
         self._stop(process, fate, Fate.CRASH_AFTER, Fate.FREEZE_AFTER, what)
         if fate is Fate.ANSWER_LOST:
             self._wait_in_vain(service)
+        if fate is Fate.REPEATED and repeatable:
+            self.kernel.at(self.kernel.chance.uniform(0.05, 4.0), lambda: self._late(process, what, call))
+        if fate is Fate.SLOW:
+            self.kernel.park(self.kernel.chance.choice((0.5, 2.0, 5.0)))
         return result
 
     def _late(self, process: Process, what: str, call: Callable[[], Any]) -> None:
@@ -175,6 +180,8 @@ class ConsumerWire(Wire):
     def commit(self, offsets: Mapping[Any, tuple[int, int]]) -> Mapping[Any, tuple[CommitCode, str]]:
         if not offsets:
             return {}
+
+        self._points.before(self._process, "kafka.commit", (offsets,), self._inner._positions)
 
         def executed() -> Any:
             answers = self._inner.commit(offsets)

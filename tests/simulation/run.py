@@ -121,7 +121,8 @@ class Run:
         if world.checks.found:
             return world.checks.found[0]
         for task, failure in world.kernel.failures:
-            return f"bug: {task.process.name} {task.name}: {type(failure).__name__}: {failure}"
+            who = f"{task.process.name} {task.name}" if task is not None else "an event"
+            return f"bug: {who}: {type(failure).__name__}: {failure}"
         pending = world.checks.pending(GROUP)
         if world.kernel.steps > STEPS_AT_MOST:
             return f"bug: {STEPS_AT_MOST} steps in {world.kernel.now:.1f} s: something spins"

@@ -66,6 +66,7 @@ class SimulatedElection:
         self.address, self.heard_at = "", zookeeper.points.kernel.now
         self.on_change: Callable[[], None] = lambda: None
         self._wants, self._first, self._proven_at = False, False, float("-inf")
+        self._disturbances = 0
 
     def contend(self, address: str, on_change: Callable[[], None]) -> None:
         self.address, self.on_change, self._wants = address, on_change, True
@@ -78,11 +79,14 @@ class SimulatedElection:
         if not self._wants or not zookeeper.points.faults.connected(self.process.name, "zookeeper"):
             return False  # SUSPENDED: stand down at once
         if now - self._proven_at > trust_s / 2:
+            disturbances = self._disturbances
             try:
-                self._first = self._reach("look", self._look)
-                self._proven_at = now
+                first = self._reach("look", self._look)
             except Unavailable:
                 pass
+            else:
+                if disturbances == self._disturbances:  # else the answer came through a session that is over
+                    self._first, self._proven_at = first, now
         return self._first and self.process.now() - self._proven_at < trust_s
 
     def resign(self) -> None:
@@ -91,6 +95,7 @@ class SimulatedElection:
 
     def disturbed(self) -> None:
         self._first, self._proven_at = False, float("-inf")
+        self._disturbances += 1
         self.on_change()
 
     def _look(self) -> bool:
