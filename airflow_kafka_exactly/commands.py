@@ -191,9 +191,12 @@ def _admin(args: Any) -> KafkaAdmin:
 def coordinator(args: Any) -> None:
     """Until SIGTERM or SIGINT; then it resigns, within a second, and the next contender leads."""
     stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+
+    def told(*_: object) -> None:
+        # The handler may have interrupted a wait for the event, under its lock: set it from another thread.
+        threading.Thread(target=stop.set, daemon=True).start()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
     say = _say_json if args.output == "json" else _say
     try:
         services = hooks.service_settings()

@@ -166,7 +166,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
     def on_kill(self) -> None:
         """Finish the record in hand, give the rest back, sign off."""
         if self._membership is not None:
-            self._membership.background.stopping.set()
+            self._membership.background.stop_soon()
 
     # -- one stint in a worker
 
