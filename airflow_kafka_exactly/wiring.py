@@ -121,7 +121,11 @@ clusters = Clusters()
 def member_ports(services: ServiceSettings, kafka: KafkaSettings, *, guarded: bool) -> Iterator[MemberPorts]:
     """The world as one member sees it. `guarded`: effects run in this process, outside of the ledger's transaction."""
     clusters.know(kafka)
-    with shared_ledger(services.ledger) as ledgers, shared_directory(services.election) as directory:
+    with (
+        shared_ledger(services.ledger) as ledgers,
+        shared_directory(services.election) as directory,
+        contextlib.closing(ProcessGuard() if guarded else NoGuard()) as guard,
+    ):
         yield MemberPorts(
             ledger=ledgers.member,
             consumers=KafkaConsumers(kafka),
@@ -129,7 +133,7 @@ def member_ports(services: ServiceSettings, kafka: KafkaSettings, *, guarded: bo
             directory=directory,
             channel=GrpcChannel(services.channel),
             clock=BootClock(),
-            guard=ProcessGuard() if guarded else NoGuard(),
+            guard=guard,
         )
 
 

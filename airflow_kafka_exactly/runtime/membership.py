@@ -86,8 +86,10 @@ class Membership:
 
     def _open(self) -> None:
         ports, settings, kafka = self.ports, self.settings, self.settings.kafka
+        # Each service is asked before anything is opened, so that a wrong setting is told at once (case 21).
         self.cluster_id = ports.admin.cluster_id()
         ports.admin.topics(kafka.topics)
+        ports.directory.leader_address()  # whoever that is: none is waited for later
         self._refuse_strangers()
         self.life = self._open_life()
         shared = Shared(
