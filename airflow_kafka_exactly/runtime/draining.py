@@ -32,6 +32,7 @@ class Draining:
         self._world, self._leading, self._admins = world, leading, admins
         self._drains: dict[str, Drain] = {}
         self._read_at: dict[str, float] = {}
+        self._behind: dict[str, Mapping[Partition, int]] = {}
         self.reasons: Mapping[str, str] = {}
         """Why a group's orphan commits still wait, for people."""
 
@@ -72,11 +73,22 @@ class Draining:
         for _ in range(2):  # an alter is followed by one more look: only what is read back counts
             committed = self._read_back(group, admin, open_now)
             if not open_now:
+                self._remind(group, committed)
                 return ""
             altered, reason = self._carry_out(group, admin, self._view(group, admin, committed), open_now)
             if not altered:
                 break
         return reason if open_now else ""
+
+    def _remind(self, group: str, committed: Mapping[Partition, int]) -> None:
+        """An offset commit that Kafka executed late has moved an offset backward, and the member that commits here believes
+        that it is further: twice the same offset below the frontier, a read-back apart, is no commit under way (S8)."""
+        frontiers = self._world.ledger.progress(group)
+        behind = {p: offset for p, offset in committed.items() if offset < frontiers.get(p, 0)}
+        stuck = [p for p, offset in behind.items() if self._behind.get(group, {}).get(p) == offset]
+        self._behind[group] = behind
+        if stuck:
+            self._tell(group, sorted(stuck))
 
     def _read_back(
         self, group: str, admin: KafkaAdmin, open_now: dict[int, OrphanCommit]
