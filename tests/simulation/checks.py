@@ -41,6 +41,7 @@ class Checks:
         self._frontiers: dict[tuple[str, int], int] = {}
         self._versions: dict[int, int] = {}
         self._held: dict[str, Any] = {}
+        self._granted: set[int] = set()
         self._leases: dict[Any, float] = {}
         """Until when each life was promised not to be fenced, as its own questions were answered."""
         self._offsets: dict[tuple[str, int], int] = {}
@@ -131,6 +132,9 @@ class Checks:
         if not life_ok:
             self.violate(f"S4: {what} of {process} was granted to a life that is not current")
         for claim in granted:
+            if claim.claim_id in self._granted:
+                continue  # asked again by the same attempt
+            self._granted.add(claim.claim_id)
             for offset in range(claim.range.start, claim.range.stop):
                 if self._target.count[key_of(claim.partition, offset)]:
                     self.violate(f"S5: claim {claim.claim_id} of {process} grants {claim.partition} {offset}, whose effect happened")
@@ -179,9 +183,9 @@ class Checks:
         found = self._broker.group(place.group_id).offsets.get(key)
         if found is None or found.topic_id != place.partition.topic_id:
             return
-        if place.committed <= found.offset:
+        if found.offset >= self._offsets.get(key, 0):
             self._backward.discard(key)
-        elif key not in self._backward:
+        if place.committed > found.offset and key not in self._backward:
             self.violate(f"S8: {place.partition}: known {place.committed}, Kafka has {found.offset}")
 
     def _overlaps(self, place: PlaceRow) -> None:
@@ -242,7 +246,7 @@ class Checks:
             key = (place.partition.topic, place.partition.number)
             if found.offset < self._offsets.get(key, 0):
                 self._backward.add(key)
-            self._offsets[key] = found.offset
+            self._offsets[key] = max(found.offset, self._offsets.get(key, 0))
             self._passed(place, 0, found.offset, "Kafka's offset")
             if found.offset > place.frontier:
                 self.violate(f"S2: the offset {found.offset} of {place.partition} is above the frontier {place.frontier}")

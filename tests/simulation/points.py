@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from airflow_kafka_exactly.errors import Unavailable
-from airflow_kafka_exactly.protocol.claims import CommitCode
+from airflow_kafka_exactly.protocol.claims import Claim, CommitCode, Life, Redo
+from airflow_kafka_exactly.protocol.record import OffsetRange
 from simulation.faults import Fate, Faults
 from simulation.kernel import Kernel, Process
 from simulation.words import WORDS
@@ -119,7 +120,31 @@ class Wire:
 
 
 class MemberLedgerWire(Wire):
-    """Also the effect's transaction, which PostgreSQL ends when its client is gone."""
+    """Also the effect's transaction, which PostgreSQL ends when its client is gone, and, like the PostgreSQL adapter, the
+    attempt of a `claim_released` whose answer was lost, which is asked again."""
+
+    _unanswered = False
+
+    def claim_released(self, life: Life, epoch: int, limit: int) -> Sequence[Redo]:
+        points, process = self._points, self._process
+
+        def executed() -> Sequence[Redo]:
+            points.before(process, "ledger.claim_released", (life, epoch, limit), None)
+            self._inner.claim_released(life, epoch, 0)  # the guards
+            redos = (self._unanswered and granted_before(self._inner, life)) or self._inner.claim_released(
+                life, epoch, limit
+            )
+            points.say(process, "ledger.claim_released", (life, epoch, limit), redos)
+            points.after(process, "ledger.claim_released", (life, epoch, limit), redos)
+            return redos
+
+        try:
+            redos: Sequence[Redo] = points.reach(process, "ledger", "ledger.claim_released", executed)
+        except Unavailable:
+            self._unanswered = True
+            raise
+        self._unanswered = False
+        return redos
 
     def effect_transaction(self, life: Any, claim_id: int, applied: int) -> AbstractContextManager[Any]:
         return self._effect(life, claim_id, applied)
@@ -169,6 +194,23 @@ class MemberLedgerWire(Wire):
             points.after(process, "ledger.effect_commit", (life, claim_id, applied), cursor)
 
         points.reach(process, "ledger", "ledger.effect_commit", commit)
+
+
+def granted_before(ledger: Any, life: Life) -> Sequence[Redo]:
+    """The redos that a life holds."""
+    claims = [
+        (place, claim)
+        for place in ledger._state.group_places(life.group_id)
+        for claim in place.claims
+        if claim.life.life == life and claim.doubt is not None and not claim.settled
+    ]
+    return [
+        Redo(
+            Claim(c.claim_id, life, p.partition, OffsetRange(c.start, c.stop), c.started, c.applied, c.unit, c.doubt.doubt_id),
+            tuple(record for _, record in sorted(c.doubt.records.items())),
+        )
+        for p, c in claims
+    ]
 
 
 class ConsumerWire(Wire):
