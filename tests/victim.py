@@ -1,4 +1,4 @@
-"""A worker process that ends itself (SIGKILL) at one step of a batch's way (case 41).
+"""A worker process that ends itself (SIGKILL) at one step of a batch's way (case 41), or freezes there, watched by its guard.
 
 Its one argument is JSON: where the services are, the group, the step, and whether the function is a batch function.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +18,8 @@ from outcomes import EffectTable
 from seams import seamed
 from world import World, make_world
 
+from airflow_kafka_exactly.adapters.guard import NoGuard, ProcessGuard
+from airflow_kafka_exactly.ports import EffectGuard
 from airflow_kafka_exactly.protocol.claims import CheckReference
 from airflow_kafka_exactly.protocol.record import Record
 from airflow_kafka_exactly.runtime.function import UserFunction
@@ -52,12 +55,34 @@ class Steps:
         return bool(arguments[0]) if place == "consumer.commit" else True
 
     def effect(self, step: str, records: Sequence[Record]) -> None:
-        if self._step == step and any(record.offset == EFFECT_AT for record in records):
-            die()
+        if any(record.offset == EFFECT_AT for record in records):
+            if self._step == step:
+                die()
+            if (self._step, step) == ("frozen", "before the effect"):
+                os.kill(
+                    os.getpid(), signal.SIGSTOP
+                )  # every thread stands still, until somebody sends SIGCONT
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start(world: World, step: str, *, unit: bool = False) -> subprocess.Popen[bytes]:
+    """Start such a process for this world's group. The caller waits for it, and ends it if it must."""
+    told = {
+        "kafka": world.kafka,
+        "zookeeper": world.services.election.hosts,
+        "root": world.services.election.root,
+        "database": world.services.ledger.conninfo,
+        "topic": world.topic,
+        "group": world.group,
+        "batch": world.batch,
+        "step": step,
+        "unit": unit,
+    }
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen([sys.executable, __file__, json.dumps(told)], env=paths)
 
 
 def world_of(told: dict[str, Any]) -> World:
@@ -71,7 +96,8 @@ def world_of(told: dict[str, Any]) -> World:
 def main(told: dict[str, Any]) -> None:
     world, steps = world_of(told), Steps(told["step"])
     table = EffectTable(told["database"], told["group"])
-    world.wrap = lambda ports: seamed(ports, steps.hook)
+    guard: EffectGuard = ProcessGuard() if told["step"] == "frozen" else NoGuard()
+    world.wrap = lambda ports: seamed(replace(ports, guard=guard), steps.hook)
 
     def apply(given: Any) -> None:
         records = given if told["unit"] else [given]

@@ -22,6 +22,7 @@ from world import World, eventually, make_world
 
 from airflow_kafka_exactly.adapters.postgres import migrate
 from airflow_kafka_exactly.adapters.postgres.schema import newest_version
+from airflow_kafka_exactly.errors import ConfigurationError
 
 pytestmark = pytest.mark.integration
 
@@ -246,3 +247,9 @@ def test_case_21_offsets_of_a_plain_consumer_are_refused_and_may_be_adopted(worl
     refused(world, rf"committed offset 1 of {world.topic}\[0\].*adopt_offsets=True", final=True)
     execute(world, adopt_offsets=True)
     assert applied.of(world.topic) == {(0, 1): 1}
+
+
+def test_f4_business_keys_are_refused_by_this_version(world: World) -> None:
+    """Counterexample F4 (a redo without its key) needs them: until every claim holds its key, nobody may ask for one."""
+    with pytest.raises(ConfigurationError, match="identity='key': choose one of 'offset'"):
+        stage.operator(world, identity="key")

@@ -6,17 +6,13 @@ All the steps run at once, each in a consumer group of its own on one topic, bec
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+import victim
 from conftest import create_topic, unique
 from outcomes import EffectTable, await_settled, deviations, evidence_checks, new_database
 from world import Running, World, make_world
@@ -28,7 +24,6 @@ from airflow_kafka_exactly.runtime.until import Until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-VICTIM = Path(__file__).parents[1] / "victim.py"
 RECORDS, BATCH = 40, 20
 STEPS = (
     "ledger.open_life",
@@ -74,7 +69,7 @@ def database(postgres: str) -> Iterator[str]:
 def killed(kafka: str, zookeeper: str, database: str) -> Iterator[dict[str, Killed]]:
     world = make_world(kafka, zookeeper, database, create_topic(kafka, unique("topic"), 1, {}))
     world.produce([b"x"] * RECORDS)
-    worlds = {step: replace(world, group=unique("group")) for step in STEPS}
+    worlds = {step: replace(world, group=unique("group"), batch=BATCH) for step in STEPS}
     tables = {w.group: EffectTable(database, w.group) for w in worlds.values()}
 
     def resolve(reference: CheckReference) -> Callable[..., Any]:
@@ -83,7 +78,10 @@ def killed(kafka: str, zookeeper: str, database: str) -> Iterator[dict[str, Kill
     with contextlib.ExitStack() as stack:
         stack.enter_context(world.coordinator())
         stack.enter_context(evidence_checks(world.services, resolve))
-        victims = {step: victim(w, step, database) for step, w in worlds.items()}
+        victims = {
+            step: victim.start(w, step.removeprefix("batch: "), unit=step.startswith("batch: "))
+            for step, w in worlds.items()
+        }
         for process in victims.values():
             stack.callback(process.kill)
         found = {}
@@ -101,22 +99,6 @@ def killed(kafka: str, zookeeper: str, database: str) -> Iterator[dict[str, Kill
     yield found
     for table in tables.values():
         table.close()
-
-
-def victim(world: World, step: str, database: str) -> subprocess.Popen[bytes]:
-    told = {
-        "kafka": world.kafka,
-        "zookeeper": world.services.election.hosts,
-        "root": world.services.election.root,
-        "database": database,
-        "topic": world.topic,
-        "group": world.group,
-        "batch": BATCH,
-        "step": step.removeprefix("batch: "),
-        "unit": step.startswith("batch: "),
-    }
-    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.Popen([sys.executable, str(VICTIM), json.dumps(told)], env=paths)
 
 
 def successor(world: World, step: str, table: EffectTable) -> Running:
