@@ -7,8 +7,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from airflow_kafka_exactly.adapters.memory.ledger_rules import Doubted, fold, put_doubts, store_payload
-from airflow_kafka_exactly.adapters.memory.ledger_state import ClaimRow, LedgerState, LifeRow, PlaceRow
-from airflow_kafka_exactly.protocol.claims import Claim, ClaimPart, ClaimRequest, ClaimResult, DoubtKind
+from airflow_kafka_exactly.adapters.memory.ledger_state import (
+    ClaimRow,
+    DoubtRow,
+    LedgerState,
+    LifeRow,
+    PlaceRow,
+)
+from airflow_kafka_exactly.protocol.claims import (
+    Claim,
+    ClaimPart,
+    ClaimRequest,
+    ClaimResult,
+    DoubtKind,
+    DoubtState,
+    Outcome,
+)
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition
 
 _Ranges = dict[Partition, tuple[OffsetRange, ...]]
@@ -41,7 +55,9 @@ def arbitrate(state: LedgerState, life: LifeRow, request: ClaimRequest) -> Claim
                 settled[part.partition] = (*settled.get(part.partition, ()), span)
             elif piece.what in ("doubted", "collision") or (piece.what == "vote" and holds_records):
                 doubted[part.partition] = (*doubted.get(part.partition, ()), span)
-                if piece.what != "doubted":
+                if piece.what == "collision" and not holds_records:
+                    _settle_gap(state, place, life, piece)
+                elif piece.what != "doubted":
                     new += put_doubts(
                         state, _like(place, life, piece, request), span.start, span.stop, offsets
                     )
@@ -75,6 +91,37 @@ def _insert(
     )
     place.claims.append(claim)
     return claim
+
+
+def _settle_gap(state: LedgerState, place: PlaceRow, life: LifeRow, piece: Piece) -> None:
+    """A gap in another's claim needs nobody, and is polled by nobody again when that claim is given back. (In the middle of a
+    unit it would cut the unit's window in two.)"""
+    claim = piece.claim
+    assert claim is not None
+    if claim.unit and claim.stop > piece.stop:
+        return
+    start, stop, now = piece.start, piece.stop, state.clock.now()
+    place.doubts.append(
+        DoubtRow(
+            doubt_id=next(state.numbers),
+            place=place,
+            start=start,
+            stop=stop,
+            first=start,
+            last=stop - 1,
+            unit=False,
+            kind=DoubtKind.COLLISION,
+            reason=f"a gap in claim {claim.claim_id}",
+            created_at=now,
+            kind_since=now,
+            stored_to=stop,
+            written_by=life,
+            state=DoubtState.CLOSED,
+            outcome=Outcome.NO_RECORD,
+            decided_by="ledger",
+            closed_at=now,
+        )
+    )
 
 
 def _granted(claim: ClaimRow, partition: Partition, span: OffsetRange) -> Claim:

@@ -126,6 +126,19 @@ def test_a_gap_in_another_lifes_claim_is_no_doubt(stage: Stage) -> None:
     assert stage.apply(a, claim) == 4
 
 
+def test_l1_a_gap_in_a_claim_that_is_given_back_holds_up_nobody(stage: Stage) -> None:
+    """Found by the simulator: a transaction's marker was polled by two members, and the one that claimed it died."""
+    stage.gaps = {2}
+    a, b = stage.life("a"), stage.life("b")
+    stage.apply(a, stage.claim(a, 0, 2))
+    stage.claim(a, 2, 3)
+    assert parts(stage.ask(b, stage.part(2, 3))) == {"granted": [], "settled": [], "doubted": [(2, 3)]}
+    assert stage.frontier() == 3
+    stage.die(a)
+    assert stage.doubts() == []
+    assert stage.apply(b, stage.claim(b, 3, 4)) == 4
+
+
 # -- marks
 
 

@@ -65,7 +65,14 @@ begin
       returning claim_id into id;
       what := 'granted';
     elsif what = 'collision' then
-      what := 'doubted';  -- a gap in another's claim: nothing to doubt, and nothing of ours
+      -- A gap in another's claim: nothing to doubt, and nothing of ours. It is settled here and now, because nobody else
+      -- polls it again when that claim is given back. (In the middle of a unit it would cut the unit's window in two.)
+      insert into doubt (partition_id, range_start, range_stop, first_record, last_record, unit, kind, stored_to, written_by,
+                         reason, state, outcome, decided_by, closed_at)
+      select p_partition, piece.a, piece.b, piece.a, piece.b - 1, false, 'collision', piece.b, me.life_id,
+             format('a gap in claim %s', c.claim_id), 'closed', 'no_record', 'ledger', clock_timestamp()
+        from claim c where c.claim_id = piece.claim_id and (not c.unit or c.range_stop <= piece.b);
+      what := 'doubted';
       id := 0;
     end if;
     return next;
