@@ -107,6 +107,7 @@ class World:
     """Ports of the members that are not the real ones."""
     wrap: Callable[[MemberPorts], MemberPorts] = lambda ports: ports
     """Puts something between a member and its ports; asked anew for each member."""
+    leader_timeout_s: float = DEADLINE_S
     member: dict[str, Any] = field(default_factory=dict)
     """Fields of `MemberSettings` that are not as below."""
 
@@ -170,7 +171,7 @@ class World:
                         LifeKind.WORKER,
                         summary,
                         check=check,
-                        leader_timeout_s=DEADLINE_S,
+                        leader_timeout_s=self.leader_timeout_s,
                     )
                     with membership:
                         running.membership = membership

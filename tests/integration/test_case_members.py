@@ -20,7 +20,7 @@ from seams import seamed
 from world import Effects, Running, World, eventually, make_world
 
 from airflow_kafka_exactly import wiring
-from airflow_kafka_exactly.errors import Fenced
+from airflow_kafka_exactly.errors import Fenced, NoLeader
 from airflow_kafka_exactly.protocol.claims import CheckReference, CommitCode
 from airflow_kafka_exactly.protocol.record import Record
 from airflow_kafka_exactly.runtime.function import UserFunction
@@ -332,3 +332,17 @@ def test_case_43_a_failed_run_leaves_the_record_behind_as_a_doubt(world: Callabl
     here.run("dag.task", UserFunction(apply=effects), FOREVER, check=reference)
     await_settled(here)
     assert effects.seen == {(0, offset): 1 for offset in range(10)}
+
+
+def test_case_21_a_missing_leader_is_named_with_the_command_that_starts_one(
+    world: Callable[..., World],
+) -> None:
+    here = world(1, leader_timeout_s=2.0)
+    nobody = replace(here.services.election, root=f"/{unique('root')}")
+    here = replace(here, services=replace(here.services, election=nobody))
+    here.produce([b"x"])
+    effects = Effects()
+    member = here.run("dag.task", UserFunction(apply=effects), FOREVER)
+    with pytest.raises(NoLeader, match="airflow kafka-exactly coordinator"):
+        member.ended()
+    assert not effects.seen
