@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 STATE := .state/demo
 export PYTHONPATH := docker
 
-.PHONY: setup test lint demo down bench coverage proto failover
+.PHONY: setup test lint demo down bench coverage proto failover chaos
 
 setup:
 	@docker/setup.sh
@@ -20,6 +20,9 @@ lint: setup
 
 demo: setup
 	KEEP=$(KEEP) $(PYTHON) docker/demo.py --state $(STATE)
+
+chaos: setup
+	$(PYTHON) docker/chaos.py --state .state/chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 down:
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m localstack down --state $(STATE); fi

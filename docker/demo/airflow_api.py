@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 _HTTP_SECONDS = 20.0
@@ -32,8 +33,23 @@ class AirflowApi:
         found = self._ask("GET", "/api/v2/importErrors")["import_errors"]
         return [f"{error['filename']}: {error['stack_trace']}" for error in found]
 
+    def pause(self, dag_id: str) -> None:
+        self._ask("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
+
     def unpause(self, dag_id: str) -> None:
         self._ask("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+
+    def clear(self, task: Mapping[str, Any], *, downstream: bool = False) -> None:
+        """Let a task instance (of ``tasks``) run once more; one that runs is ended first."""
+        mapped = task["map_index"] >= 0
+        body = {
+            "dry_run": False,
+            "only_failed": False,
+            "dag_run_id": task["dag_run_id"],
+            "task_ids": [[task["task_id"], task["map_index"]] if mapped else task["task_id"]],
+            "include_downstream": downstream,
+        }
+        self._ask("POST", f"/api/v2/dags/{task['dag_id']}/clearTaskInstances", body)
 
     def tasks(self, dag_id: str) -> list[dict[str, Any]]:
         """The task instances of all runs of a DAG, the newest run's first."""

@@ -66,7 +66,18 @@ def pid_of(process: str) -> int:
 
 class Books:
     def __init__(self, conninfo: str) -> None:
-        self._database = psycopg.connect(conninfo, autocommit=True, options="-c search_path=kafka_exactly")
+        self._conninfo = conninfo
+        self._connection: psycopg.Connection[Any] | None = None
+
+    @property
+    def _database(self) -> psycopg.Connection[Any]:
+        """Opened again after it broke."""
+        if self._connection is None or self._connection.closed:
+            options = "-c search_path=kafka_exactly"
+            self._connection = psycopg.connect(
+                self._conninfo, autocommit=True, connect_timeout=5, options=options
+            )
+        return self._connection
 
     def busy_workers(self) -> list[Busy]:
         with self._database.cursor(row_factory=class_row(Busy)) as cursor:

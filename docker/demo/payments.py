@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 from demo.progress import DemoError
 
@@ -29,12 +29,22 @@ class Topic:
     """The topic and its one consumer group, as Kafka sees them."""
 
     def __init__(self, bootstrap: str) -> None:
+        self.partitions = PARTITIONS
         self._bootstrap = bootstrap
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
 
     def create(self) -> None:
-        wanted = NewTopic(TOPIC, PARTITIONS, 1)
+        wanted = NewTopic(TOPIC, self.partitions, 1)
         self._admin.create_topics([wanted], operation_timeout=_ADMIN_SECONDS)[TOPIC].result(_ADMIN_SECONDS)
+
+    def add_partition(self) -> int:
+        """Returns its number."""
+        wanted = NewPartitions(TOPIC, self.partitions + 1)
+        self._admin.create_partitions([wanted], operation_timeout=_ADMIN_SECONDS)[TOPIC].result(
+            _ADMIN_SECONDS
+        )
+        self.partitions += 1
+        return self.partitions - 1
 
     def produce(self, records: int) -> set[tuple[int, int]]:
         """Payments, dealt out over the partitions; returns partition and offset of each as the broker confirmed them."""
@@ -61,7 +71,7 @@ class Topic:
                 TOPIC,
                 key=payment["reference"].encode(),
                 value=json.dumps(payment).encode(),
-                partition=number % PARTITIONS,
+                partition=number % self.partitions,
                 on_delivery=delivered,
             )
             producer.poll(0)
@@ -71,7 +81,7 @@ class Topic:
         return stored
 
     def ends(self) -> dict[int, int]:
-        asked = {TopicPartition(TOPIC, number): OffsetSpec.latest() for number in range(PARTITIONS)}
+        asked = {TopicPartition(TOPIC, number): OffsetSpec.latest() for number in range(self.partitions)}
         found = self._admin.list_offsets(asked, request_timeout=_ADMIN_SECONDS)
         return {
             partition.partition: answer.result(_ADMIN_SECONDS).offset for partition, answer in found.items()
@@ -80,7 +90,7 @@ class Topic:
     def committed(self) -> dict[int, int]:
         """The group's committed offsets; partitions without one are left out."""
         wanted = ConsumerGroupTopicPartitions(
-            GROUP, [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
+            GROUP, [TopicPartition(TOPIC, number) for number in range(self.partitions)]
         )
         found = self._admin.list_consumer_group_offsets([wanted])[GROUP].result(_ADMIN_SECONDS)
         return {p.partition: p.offset for p in found.topic_partitions or () if p.offset >= 0}
@@ -107,7 +117,15 @@ class EffectCount:
 
 class Effects:
     def __init__(self, conninfo: str) -> None:
-        self._database = psycopg.connect(conninfo, autocommit=True)
+        self._conninfo = conninfo
+        self._connection: psycopg.Connection[Any] | None = None
+
+    @property
+    def _database(self) -> psycopg.Connection[Any]:
+        """Opened again after it broke."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self._conninfo, autocommit=True, connect_timeout=5)
+        return self._connection
 
     def create_table(self) -> None:
         self._database.execute(_EFFECTS_TABLE)

@@ -28,6 +28,7 @@ class Scene:
     topic: Topic
     effects: Effects
     progress: Progress
+    dag: str = PAYMENTS_DAG
 
     def say(self, text: str) -> None:
         self.progress.say(text)
@@ -46,7 +47,7 @@ class Scene:
 
     def task_logs(self) -> str:
         """Everything that the members' tasks have logged so far."""
-        logs = sorted((self.stack.airflow.home / "logs").glob(f"dag_id={PAYMENTS_DAG}/**/*.log"))
+        logs = sorted((self.stack.airflow.home / "logs").glob(f"dag_id={self.dag}/**/*.log"))
         return "\n".join(log.read_text(errors="replace") for log in logs)
 
     def describe_members(self) -> str:
@@ -56,7 +57,7 @@ class Scene:
         ]
         tasks = [
             f"{t['task_id']}[{t['map_index']}] {t['state']} try {t['try_number']}"
-            for t in self.api.tasks(PAYMENTS_DAG)
+            for t in self.api.tasks(self.dag)
         ]
         return f"members: {'; '.join(lives) or 'none'}. Tasks: {'; '.join(tasks) or 'none'}. {self.describe_ledger()}"
 

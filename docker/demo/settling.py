@@ -1,6 +1,5 @@
 """The end of the story: nothing open, and Kafka's offsets where the records end."""
 
-from demo.payments import PARTITIONS
 from demo.progress import DemoError, wait_for
 from demo.scene import Scene
 
@@ -14,19 +13,19 @@ def await_settled(scene: Scene) -> None:
 
     def settled() -> bool:
         nonlocal said
-        pending = _pending(scene)
+        pending = pending_in(scene)
         if pending and scene.progress.elapsed_seconds - said >= _SAY_EVERY_SECONDS:
             said = scene.progress.elapsed_seconds
             scene.say(f"{scene.effects.total()} effects; pending: {'; '.join(pending)}")
         return not pending
 
     try:
-        wait_for("everything to settle", settled, _SETTLE_SECONDS, lambda: "; ".join(_pending(scene)))
+        wait_for("everything to settle", settled, _SETTLE_SECONDS, lambda: "; ".join(pending_in(scene)))
     except DemoError as error:
         raise DemoError(f"{error} {scene.describe_members()}") from error
 
 
-def _pending(scene: Scene) -> list[str]:
+def pending_in(scene: Scene) -> list[str]:
     """What is not settled, in words."""
     ends, committed, rows = scene.topic.ends(), scene.topic.committed(), scene.books.partitions()
     frontiers = {number: row[0] for number, row in rows.items()}
@@ -34,7 +33,7 @@ def _pending(scene: Scene) -> list[str]:
     uncommitted = [number for number, end in ends.items() if committed.get(number, 0) < end]
     doubts, orphans = scene.books.unclosed_doubts(), scene.books.open_orphans()
     pending = []
-    if behind or len(rows) < PARTITIONS:
+    if behind or len(rows) < scene.topic.partitions:
         pending.append(f"{behind} offsets above the frontiers")
     if doubts:
         pending.append("doubts " + ", ".join(f"{n} {state}" for state, n in doubts.items()))

@@ -30,16 +30,21 @@ class Stack:
         self.say = say
 
     @property
+    def foundation(self) -> list[Service]:
+        """What runs without Airflow; started side by side."""
+        return [self.postgres, self.zookeeper, self.kafka]
+
+    @property
     def services(self) -> list[Service]:
         """In the order in which they start; they stop in the reverse one."""
-        return [self.postgres, self.zookeeper, self.kafka]
+        return self.foundation
 
     def up(self) -> None:
         """Start everything; when a part fails, nothing is left running."""
         require("java", "mvn", "postgres", "setpriv")
         self.say("Kafka's and ZooKeeper's programs (fetched the first time)")
         jars()
-        self.start([self.postgres, self.zookeeper, self.kafka])
+        self.start(self.foundation)
 
     def down(self) -> None:
         """Stop everything; data and logs stay."""
