@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 LOOK_AGAIN_S = 0.2
 SAY_AGAIN_S = 10.0
+STAY_KNOWN_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class LeaderFinder:
         self._link: LeaderLink | None = None
         self.epoch = 0
         """Of the leader that the last hello was said to."""
+
+    @property
+    def linked(self) -> bool:
+        link = self._link
+        return link is not None and link.alive
 
     def link(self, in_hand: tuple[BallotPart, ...]) -> LeaderLink:
         """A link over which hello was said. `NotLeading` or `Unavailable` when there is no leader to be found now."""
@@ -102,6 +108,7 @@ class Voter:
         self._asking = threading.Lock()
         self._voted: queue.Queue[VotedBatch] = queue.Queue(maxsize=1)
         self._in_flight = False
+        self._known_at = float("-inf")
 
     # -- the thread
 
@@ -111,6 +118,8 @@ class Voter:
             if parts:
                 self._put(self.ask(parts))
                 self._in_flight = False
+            else:
+                self._stay_known()
 
     def _next_parts(self) -> tuple[HeldPart, ...]:
         """Everything pending, once there is a full batch of it or it has waited long enough."""
@@ -130,6 +139,19 @@ class Voter:
             parts = hand.take(limit)
             self._in_flight = bool(parts)
             return parts
+
+    def _stay_known(self) -> None:
+        """A member without records is told of orphan commits and released doubts too: it looks for the leader when its
+        stream broke. Without one it goes on."""
+        now = self._of.clock.now()
+        if self._finder.linked or now < self._known_at:
+            return
+        self._known_at = now + STAY_KNOWN_EVERY_S
+        with self._asking:
+            try:
+                self._finder.link(())
+            except (NotLeading, Unavailable):
+                self._finder.drop()
 
     def _idle_member(self) -> bool:
         """Nobody works and the log's end is reached: waiting for more records would only delay these."""
