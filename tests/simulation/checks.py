@@ -179,8 +179,8 @@ class Checks:
 
     def _known(self, place: PlaceRow) -> None:
         """Between an offset that went backward (a late commit) and the next read-back the ledger cannot know better."""
-        key = (place.partition.topic, place.partition.number)
-        found = self._broker.group(place.group_id).offsets.get(key)
+        key = (place.partition.topic_id, place.partition.number)
+        found = self._broker.group(place.group_id).offsets.get((place.partition.topic, place.partition.number))
         if found is None or found.topic_id != place.partition.topic_id:
             return
         if found.offset >= self._offsets.get(key, 0):
@@ -243,7 +243,7 @@ class Checks:
             found = self._broker.group(group_id).offsets.get((place.partition.topic, place.partition.number))
             if found is None or found.topic_id != place.partition.topic_id:
                 continue
-            key = (place.partition.topic, place.partition.number)
+            key = (place.partition.topic_id, place.partition.number)
             if found.offset < self._offsets.get(key, 0):
                 self._backward.add(key)
             self._offsets[key] = max(found.offset, self._offsets.get(key, 0))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_kafka_exactly.protocol.votes import Ballot, BallotAnswer
+import numpy as np
+
+from airflow_kafka_exactly.errors import NotLeading
+from airflow_kafka_exactly.protocol.votes import Ballot, BallotAnswer, Vote
 from airflow_kafka_exactly.runtime.coordinator import Coordinator
 from simulation import threads
 from simulation.kernel import Process
@@ -73,10 +76,20 @@ class Contender:
         """S6 is looked at where a vote leaves its leader."""
         leading, vote = made._leading, made._leading.vote
 
+        def at_random(ballot: Ballot) -> BallotAnswer:
+            """Any vote is safe."""
+            leading.must_lead()
+            if not leading.epoch:
+                raise NotLeading("not in office")
+            chance = self._world.chance
+            votes = [[chance.randrange(len(Vote)) for _ in part.offsets] for part in ballot.parts]
+            return BallotAnswer(leading.epoch, tuple(np.array(v, dtype=np.uint8) for v in votes))
+
         def watched(ballot: Ballot) -> BallotAnswer:
             answer = vote(ballot)
             self._world.checks.led(self.election, self._world.zookeeper.contenders)
             self._world.checks.voted(leading._leader, ballot.life.group_id, answer.epoch)
             return answer
 
-        leading.vote = watched  # type: ignore[method-assign]
+        oracle = self._world.plan.mode == "oracle"
+        leading.vote = at_random if oracle else watched  # type: ignore[method-assign]

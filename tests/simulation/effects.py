@@ -12,6 +12,7 @@ from airflow_kafka_exactly.protocol.record import FencingToken, Partition, Recor
 from airflow_kafka_exactly.runtime.function import UserFunction
 from simulation.kernel import Kernel, Process
 from simulation.plan import Kind, Plan
+from simulation.points import Points
 
 Key = tuple[str, int, int]
 """Topic id, partition, offset."""
@@ -49,8 +50,8 @@ class Target:
 class Functions:
     """The user's function, for the processes of one plan."""
 
-    def __init__(self, plan: Plan, target: Target, kernel: Kernel, topic_ids: Callable[[str], str]) -> None:
-        self._plan, self._target, self._kernel, self._topic_id = plan, target, kernel, topic_ids
+    def __init__(self, plan: Plan, target: Target, points: Points) -> None:
+        self._plan, self._target, self._points, self._kernel = plan, target, points, points.kernel
         self.healed = False
 
     def key(self, record: Record) -> Key:
@@ -110,6 +111,8 @@ class Functions:
         return "well"
 
     def _work(self, process: Process) -> None:
+        """Also a place to stop at."""
+        self._points.pause(process, "function")
         process.sleep(self._plan.effect_s * self._kernel.chance.random())
 
     def _send(self, process: Process, records: Sequence[Record]) -> None:

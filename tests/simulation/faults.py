@@ -26,13 +26,14 @@ class Fate(Enum):
 
 @dataclass(slots=True)
 class Script:
-    """One fate, at one process's n-th call; `calls` counts them."""
+    """One fate, at the n-th call of the first process of a name; `calls` counts them."""
 
-    process: str
+    name: str
     at: int
     fate: Fate
     calls: int = 0
     hit: str = ""
+    process: Process | None = None
 
 
 class Faults:
@@ -48,7 +49,7 @@ class Faults:
 
     def fate(self, process: Process, what: str) -> Fate:
         script = self.script
-        if script is not None and process.name == script.process:
+        if script is not None and process is script.process:
             script.calls += 1
             if script.calls == script.at:
                 script.hit = what

@@ -35,6 +35,8 @@ class Nemesis:
             self._pause_slot,
             self._hold_transaction,
         ]
+        if world.plan.recreates:
+            self._acts += [self._recreate_topic] * 3
 
     def start(self) -> None:
         every_s = self._world.plan.rates.nemesis_every_s
@@ -47,12 +49,30 @@ class Nemesis:
         world.functions.healed = True
         world.broker.up = True
         world.broker.group(GROUP).refusals.clear()
+        if not world.has_topic():
+            world.broker.create_topic(TOPIC, world.plan.partitions)
         for log in world.broker.topic(TOPIC).logs:
             log.held_at = None
         for slot in self._slots:
             slot.paused_until = 0.0
         for process in world.processes:
             process.frozen_until = min(process.frozen_until, world.kernel.now)
+
+    def _recreate_topic(self) -> str:
+        """Its name then means another topic; what the old one left unsettled is gone."""
+        world = self._world
+        if not world.has_topic():
+            return ""
+        world.broker.delete_topic(TOPIC)
+
+        def create() -> None:
+            if not world.has_topic():
+                world.broker.create_topic(TOPIC, world.plan.partitions)
+                for number in range(world.plan.records // 2):
+                    world.broker.produce(TOPIC, b"again", number=number % world.plan.partitions)
+
+        world.kernel.at(world.chance.choice((0.0, 0.0, 1.5)), create)
+        return "deletes the topic and makes another one of its name"
 
     def _forever(self, every_s: float) -> None:
         world = self._world
@@ -136,8 +156,8 @@ class Nemesis:
 
     def _rebalance(self) -> str:
         """By a new partition."""
-        logs = self._world.broker.topic(TOPIC).logs
-        if len(logs) < PARTITIONS_AT_MOST:
+        logs = self._world.broker.topic(TOPIC).logs if self._world.has_topic() else []
+        if 0 < len(logs) < PARTITIONS_AT_MOST:
             self._world.broker.add_partitions(TOPIC, len(logs) + 1)
             return f"adds partition {len(logs) - 1}"
         return ""
@@ -168,6 +188,8 @@ class Nemesis:
 
     def _hold_transaction(self) -> str:
         """Nobody reads what is behind an open transaction."""
+        if not self._world.has_topic():
+            return ""
         log = self._world.chance.choice(self._world.broker.topic(TOPIC).logs)
         if log.held_at is not None:
             return ""

@@ -12,15 +12,16 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from airflow_kafka_exactly.errors import TopicMissing
 from simulation.airflow import Slot
 from simulation.checks import Violation
 from simulation.contenders import Contender
-from simulation.faults import Script
+from simulation.faults import Fate, Script
 from simulation.kernel import Kernel, Process
 from simulation.nemesis import Nemesis
 from simulation.people import Evidence
@@ -29,6 +30,7 @@ from simulation.threads import substituted
 from simulation.world import GROUP, TOPIC, World
 
 HEAL_S = 240.0
+STOPS = tuple(fate for fate in Fate if fate is not Fate.NONE)
 STEPS_AT_MOST = 400_000
 
 
@@ -95,11 +97,12 @@ class Run:
         for part in (*self.contenders, *self.slots, self.evidence, self.nemesis):
             part.start()
         world.kernel.spawn(world.kernel.world, "producer", self._produce)
-        world.kernel.run(self._broken, self.plan.act_s)
+        enumerated = self.plan.mode == "enumerate"
+        world.kernel.run(lambda: self._broken() or (enumerated and self._quiet()), self.plan.act_s)
         if not self._broken():
             self.nemesis.heal()
             world.trace("world", "heals")
-            world.kernel.run(lambda: self._broken() or self._quiet(), HEAL_S)
+            world.kernel.run(lambda: self._broken() or self._quiet(), HEAL_S + self.plan.records)
         return self._verdict()
 
     def _broken(self) -> bool:
@@ -137,12 +140,19 @@ class Run:
     def _produce(self) -> None:
         world, plan = self.world, self.plan
         for number in range(plan.records):
-            partition = world.chance.randrange(plan.partitions)
-            world.broker.produce(TOPIC, b"v%d" % number, number=partition)
-            if world.chance.random() < plan.gaps:
-                world.broker.gap(TOPIC, partition, world.chance.randint(1, 3))
+            self._produce_one(number, world.chance.randrange(plan.partitions))
             if plan.produce_for_s:
                 world.kernel.park(plan.produce_for_s / plan.records)
+
+
+    def _produce_one(self, number: int, partition: int) -> None:
+        world = self.world
+        try:
+            world.broker.produce(TOPIC, b"v%d" % number, number=partition)
+        except TopicMissing:
+            return
+        if world.chance.random() < self.plan.gaps:
+            world.broker.gap(TOPIC, partition, world.chance.randint(1, 3))
 
 
 class _logged:  # noqa: N801 - used like a function
@@ -182,6 +192,28 @@ def run_seed(seed: int, mode: str = "normal") -> Result:
     return Run(draw(seed, mode)).go()
 
 
+VICTIMS = ("s0", "s1", "c0", "c1", "evidence")
+
+
+def enumerate_stops(seed: int) -> Iterator[Result]:
+    """A stop, of each kind, at every call of a port by each party of a small run: first counted, then done."""
+    for victim in VICTIMS:
+        counted = Script(victim, 0, Fate.NONE)
+        yield Run(draw(seed, "enumerate"), counted).go()
+        for at in range(1, counted.calls + 1):
+            for fate in STOPS:
+                script = Script(victim, at, fate)
+                result = Run(draw(seed, "enumerate"), script).go()
+                if result.violation:
+                    result.violation += f" ({fate.name.lower()} at call {at} of {victim}, {script.hit})"
+                yield result
+
+
+def run_many(seed: int, mode: str = "normal") -> list[Result]:
+    """What a seed stands for."""
+    return list(enumerate_stops(seed)) if mode == "enumerate" else [run_seed(seed, mode)]
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=200)
@@ -192,9 +224,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args(arguments)
     seeds, since = range(given.first, given.first + given.seeds), time.monotonic()
-    steps = effects = violations = 0
+    runs = steps = effects = violations = 0
     faults, virtual_s = Counter[str](), 0.0
     for result in _results(seeds, given.mode, given.processes):
+        runs += 1
         steps, effects, virtual_s = (
             steps + result.steps,
             effects + result.effects,
@@ -206,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
             _report(result, Path(given.transcripts))
     elapsed_s = time.monotonic() - since
     print(", ".join(f"{name} {n}" for name, n in sorted(faults.items())))
-    print(f"{virtual_s:.0f} virtual seconds in {elapsed_s:.1f} s, {steps / elapsed_s:.0f} steps/s")
+    print(f"{runs} runs, {virtual_s:.0f} virtual seconds in {elapsed_s:.1f} s, {steps / elapsed_s:.0f} steps/s")
     print(
         f"simulate: seeds={given.seeds} steps={steps} effects={effects} faults={sum(faults.values())} violations={violations}"
     )
@@ -215,10 +248,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _results(seeds: Iterable[int], mode: str, processes: int) -> Iterable[Result]:
     if processes <= 1:
-        yield from (run_seed(seed, mode) for seed in seeds)
+        for seed in seeds:
+            yield from run_many(seed, mode)
         return
     with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(run_seed, seeds, (mode for _ in seeds), chunksize=4)
+        for results in pool.map(run_many, seeds, (mode for _ in seeds), chunksize=1 if mode == "enumerate" else 4):
+            yield from results
 
 
 def _report(result: Result, folder: Path) -> None:

@@ -66,13 +66,16 @@ class World:
         self.broker.create_topic(TOPIC, plan.partitions)
         self.ledger = MemoryLedger(self.kernel.world)
         self.target = Target(self.kernel)
-        self.functions = Functions(plan, self.target, self.kernel, lambda name: self.broker.topic(name).topic_id)
+        self.functions = Functions(plan, self.target, self.points)
         self.checks = Checks(plan, self.ledger, self.target, self.broker)
         self.points.crash, self.points.before, self.points.after = self.crash, self.checks.before, self._after
         self.kernel.on_guard = lambda process: self.crash(process, "the guard: trust ended during an effect")
         self.numbers = 0
         self.processes: list[Process] = []
         self.consumers: dict[Process, Any] = {}
+
+    def has_topic(self) -> bool:
+        return TOPIC in self.broker._topics
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -81,6 +84,9 @@ class World:
         skew = self.plan.skew
         made = Process(self.kernel, f"{name}.{self.numbers}", 1.0 + self.chance.uniform(-skew, skew))
         self.processes.append(made)
+        script = self.faults.script
+        if script is not None and script.process is None and script.name == name:
+            script.process = made
         return made
 
     def crash(self, process: Process, why: str) -> None:
