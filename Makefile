@@ -25,7 +25,7 @@ chaos: setup
 	$(PYTHON) docker/chaos.py --state .state/chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 down:
-	@if [ -x $(PYTHON) ]; then $(PYTHON) -m localstack down --state $(STATE); fi
+	@if [ -x $(PYTHON) ]; then for state in $(STATE) .state/chaos; do $(PYTHON) -m localstack down --state $$state; done; fi
 
 bench: setup
 	$(PYTHON) benchmarks/drain.py $(ARGS)
