@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psycopg
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from contest.plan import Plan
 from localstack import PostgreSQL, Stack
@@ -108,9 +108,11 @@ def fsync(postgres: str) -> str:
 
 def _committed(plan: Plan) -> int:
     """Sum of the group's committed offsets."""
-    admin = AdminClient({"bootstrap.servers": plan.kafka})
-    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(plan.group)])
-    return sum(tp.offset for tp in asked[plan.group].result(_WAIT_S).topic_partitions)
+    reader = Consumer({"bootstrap.servers": plan.kafka, "group.id": plan.group})  # never joins
+    known = reader.list_topics(plan.topic, timeout=_WAIT_S).topics[plan.topic].partitions
+    found = reader.committed([TopicPartition(plan.topic, number) for number in known], timeout=_WAIT_S)
+    reader.close()
+    return sum(tp.offset for tp in found if tp.offset >= 0)
 
 
 def _environment() -> dict[str, str]:
