@@ -4,13 +4,25 @@ PYTHON := .venv/bin/python
 STATE := .state/demo
 export PYTHONPATH := docker
 
-.PHONY: setup test lint demo down bench coverage proto failover chaos
+SEEDS ?= 2000
+FIRST ?= 1
+MODE ?= normal
+
+.PHONY: setup test simulate mutants lint demo down bench coverage proto failover chaos
 
 setup:
 	@docker/setup.sh
 
 test: setup
 	$(PYTHON) -m pytest $(ARGS)
+
+# Whole runs in virtual time, each drawn from one seed. MODE=oracle: votes at random; MODE=enumerate: a stop at every step.
+simulate: setup
+	PYTHONPATH=tests:. $(PYTHON) -m simulation.run --seeds $(SEEDS) --first $(FIRST) --mode $(MODE)
+
+# Plants one fault after the other and lets the simulator look for it.
+mutants: setup
+	PYTHONPATH=tests:. $(PYTHON) -m simulation.mutants --seeds $(SEEDS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -28,7 +28,8 @@ class Effect:
 class Target:
     """What happened, in the order in which it did."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, trace: Callable[[str, str], None]) -> None:
+        self.trace = trace
         self.log: list[Effect] = []
         self.count: Counter[Key] = Counter()
         self.flying: Counter[Key] = Counter()
@@ -41,6 +42,7 @@ class Target:
             effect = Effect(key, process.name, self._kernel.now)
             self.log.append(effect)
             self.count[key] += 1
+            self.trace(process.name, f"effect of {key[0]}[{key[1]}] {key[2]}")
             self.on_effect(effect)
 
     def happened(self, key: Key) -> bool:

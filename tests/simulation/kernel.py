@@ -127,6 +127,7 @@ class Kernel:
         while not until():
             if not self._ready:
                 if not self._timers or self._timers[0][0] > end:
+                    self.now = end
                     return until()
                 self._fire()
                 continue

@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,9 +50,9 @@ class Result:
 class Run:
     """One seed."""
 
-    def __init__(self, plan: Plan, script: Script | None = None) -> None:
+    def __init__(self, plan: Plan, script: Script | None = None, chance: random.Random | None = None) -> None:
         self.plan, self._script = plan, script
-        self.kernel = Kernel(random.Random(f"run {plan.seed} {plan.mode}"))
+        self.kernel = Kernel(chance or random.Random(f"run {plan.seed} {plan.mode}"))
 
     def go(self) -> Result:
         with substituted(self.kernel):
@@ -66,6 +66,20 @@ class Run:
         result.violation = violation
         result.lines = [str(self.plan), *result.lines] if violation else []
         return result
+
+    def follow(self, told: Callable[[], Iterator[float]]) -> str:
+        """A story instead of chance: returns what is wrong at its end."""
+        with substituted(self.kernel):
+            self._build()
+            with _logged(self.world):
+                self._start()
+                for seconds in told():
+                    self.kernel.run(self._broken, seconds)
+                violation = self._verdict()
+                lines = self.world.trace.lines[:]
+                self.kernel.close()
+                self.world.trace.lines = lines
+        return violation
 
     def _build(self) -> None:
         plan, world = self.plan, World(self.plan, self.kernel, self._script)
@@ -89,7 +103,7 @@ class Run:
             lines=world.trace.text(),
         )
 
-    def _acts(self) -> str:
+    def _start(self) -> None:
         world = self.world
         world.network.watch()
         world.zookeeper.watch()
@@ -97,6 +111,10 @@ class Run:
         for part in (*self.contenders, *self.slots, self.evidence, self.nemesis):
             part.start()
         world.kernel.spawn(world.kernel.world, "producer", self._produce)
+
+    def _acts(self) -> str:
+        world = self.world
+        self._start()
         enumerated = self.plan.mode == "enumerate"
         world.kernel.run(lambda: self._broken() or (enumerated and self._quiet()), self.plan.act_s)
         if not self._broken():
@@ -112,12 +130,12 @@ class Run:
     def _quiet(self) -> bool:
         """Looked at twice a second: it costs more than a step."""
         now = self.world.kernel.now
-        if now < self._look_at:
+        if now < self._look_at or not self._produced:
             return False
         self._look_at = now + 0.5
         return not self.world.checks.pending(GROUP)
 
-    _look_at = 0.0
+    _look_at, _produced = 0.0, False
 
     def _verdict(self) -> str:
         world = self.world
@@ -143,6 +161,7 @@ class Run:
             self._produce_one(number, world.chance.randrange(plan.partitions))
             if plan.produce_for_s:
                 world.kernel.park(plan.produce_for_s / plan.records)
+        self._produced = True
 
 
     def _produce_one(self, number: int, partition: int) -> None:

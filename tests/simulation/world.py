@@ -65,7 +65,7 @@ class World:
         self.broker = MemoryBroker()
         self.broker.create_topic(TOPIC, plan.partitions)
         self.ledger = MemoryLedger(self.kernel.world)
-        self.target = Target(self.kernel)
+        self.target = Target(self.kernel, self.trace)
         self.functions = Functions(plan, self.target, self.points)
         self.checks = Checks(plan, self.ledger, self.target, self.broker)
         self.points.crash, self.points.before, self.points.after = self.crash, self.checks.before, self._after
