@@ -101,7 +101,7 @@ def _run(stack: ChaosStack, progress: Progress, minutes: float, seed: int) -> Re
     with progress.phase(f"faults for {minutes:g} minutes, seed {seed}"):
         nemesis.run(plan(seed, minutes * 60), minutes * 60)
     with progress.phase("draining"):
-        reasons = _finish(stage, nemesis)
+        reasons = _finish(stage, nemesis, minutes * 60)
     print(f"\n{table(nemesis, observer, stage)}\n", flush=True)
     return _result(stage, nemesis, reasons, minutes)
 
@@ -128,11 +128,11 @@ def _begin(scene: Scene, stack: ChaosStack, seed: int) -> Producing:
     return producing
 
 
-def _finish(stage: Stage, nemesis: Nemesis) -> list[str]:
+def _finish(stage: Stage, nemesis: Nemesis, faults_seconds: float) -> list[str]:
     """Why the run has failed; empty when everything is settled and the ledger agrees with Kafka."""
     nemesis.heal_all()
     reasons = [f"producer: {trouble}"] if (trouble := stage.producing.stop()) else []
-    pending = drain(stage, nemesis)
+    pending = drain(stage, nemesis, faults_seconds)
     stage.observer.stop()
     if pending:
         return [*reasons, f"still pending: {'; '.join(pending)}"]

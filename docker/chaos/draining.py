@@ -12,15 +12,15 @@ from chaos.nemesis import Nemesis
 from chaos.observing import WORLD_ERRORS
 from chaos.stage import Stage
 
-_DRAIN_SECONDS = 420.0
+_DRAIN_SECONDS = 420.0  # and as long as the faults took: the backlog grows with them
 _SAY_SECONDS = 10.0
 _ASK_AGAIN_SECONDS = 20.0
 _TURN_SECONDS = 0.5
 
 
-def drain(stage: Stage, nemesis: Nemesis) -> list[str]:
+def drain(stage: Stage, nemesis: Nemesis, faults_seconds: float) -> list[str]:
     """What is still pending after a bounded time; empty when all is settled."""
-    deadline = time.monotonic() + _DRAIN_SECONDS
+    deadline = time.monotonic() + _DRAIN_SECONDS + faults_seconds
     said = asked = time.monotonic()
     pending = ["nothing was looked at yet"]
     while pending and time.monotonic() < deadline:

@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaException, Producer
 from demo.payments import TOPIC, Topic
 
-RECORDS_PER_SECOND = 80
+RECORDS_PER_SECOND = 70
 _TURN_SECONDS = 0.1
 _FOCUS_SECONDS = 6.0
 _MEMBERS_MAY_IDLE = 0.5
