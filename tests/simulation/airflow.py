@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from simulation.kernel import Process
+from simulation.network import SimulatedChannel
+from simulation.points import ConsumersWire, MemberLedgerWire, Wire
+from simulation.world import World
+from simulation.zookeeper import SimulatedDirectory
+
 from airflow_kafka_exactly.errors import KafkaExactlyError
 from airflow_kafka_exactly.protocol.claims import LifeKind
 from airflow_kafka_exactly.protocol.summary import Summary
@@ -12,11 +18,6 @@ from airflow_kafka_exactly.runtime.member import Member
 from airflow_kafka_exactly.runtime.membership import MemberPorts, Membership
 from airflow_kafka_exactly.runtime.until import Ending, Until
 from airflow_kafka_exactly.runtime.waiting import await_work
-from simulation.kernel import Process
-from simulation.network import SimulatedChannel
-from simulation.points import ConsumersWire, MemberLedgerWire, Wire
-from simulation.world import World
-from simulation.zookeeper import SimulatedDirectory
 
 IDLE_S = 1.5
 

@@ -1,13 +1,13 @@
 """The rules, asserted from outside: a naive model over the log of effects and the ledger's tables, looked at after every write.
 
-    S1  no record has its effect twice, and nobody makes one whose claim is not open
-    S2  neither the frontier nor Kafka's offset passes a record that is neither settled nor a durable doubt
-    S3  an effect is made only under a written `started` mark of an open claim
-    S4  what an old epoch, an old incarnation or a fenced claim wrote was refused
-    S5  claims do not overlap, and nothing is granted that is settled, doubted, or has had its effect
-    S6  a vote is given only by a filter that holds everything the ledger has
-    S7  a verdict is true, and not the ledger's own where only a check or a person can know
-    S8  what the ledger knows of Kafka's offset is never above it
+S1  no record has its effect twice, and nobody makes one whose claim is not open
+S2  neither the frontier nor Kafka's offset passes a record that is neither settled nor a durable doubt
+S3  an effect is made only under a written `started` mark of an open claim
+S4  what an old epoch, an old incarnation or a fenced claim wrote was refused
+S5  claims do not overlap, and nothing is granted that is settled, doubted, or has had its effect
+S6  a vote is given only by a filter that holds everything the ledger has
+S7  a verdict is true, and not the ledger's own where only a check or a person can know
+S8  what the ledger knows of Kafka's offset is never above it
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from simulation.effects import Effect, Key, Target, key_of
+from simulation.kernel import Process
+from simulation.plan import Kind, Plan
 
 from airflow_kafka_exactly.adapters.memory.ledger import MemoryLedger
 from airflow_kafka_exactly.adapters.memory.ledger_state import DoubtRow, PlaceRow
 from airflow_kafka_exactly.protocol.claims import Decision, DoubtKind, DoubtState, Outcome, Verdict
 from airflow_kafka_exactly.protocol.identity import offset_digests
 from airflow_kafka_exactly.protocol.record import FencingToken, OffsetRange, Partition, RawRecord
-from simulation.effects import Effect, Key, Target, key_of
-from simulation.kernel import Process
-from simulation.plan import Kind, Plan
 
 CLAIMING = {"ledger.claim", "ledger.claim_released"}
 LIFE_GUARDED = {"ledger.mark", "ledger.raise_doubt", "ledger.bury"}
@@ -59,14 +59,18 @@ class Checks:
     def sending(self, process: Process, key: Key, token: FencingToken) -> None:
         found = self._claim(token.claim_id)
         if found is None:
-            self.violate(f"S1: {process} makes the effect of {_say(key)} under claim {token.claim_id}, which is over")
+            self.violate(
+                f"S1: {process} makes the effect of {_say(key)} under claim {token.claim_id}, which is over"
+            )
         claim, life = found
         if life.over:
             self.violate(f"S1: {process} makes the effect of {_say(key)} after its life was {life.state}")
         if not claim.started > key[2] >= claim.start:
             self.violate(f"S3: {process} makes the effect of {_say(key)}; started is {claim.started}")
         if claim.applied > key[2]:
-            self.violate(f"S3: {process} makes the effect of {_say(key)} after its applied mark {claim.applied}")
+            self.violate(
+                f"S3: {process} makes the effect of {_say(key)} after its applied mark {claim.applied}"
+            )
 
     def happened(self, effect: Effect) -> None:
         if self._target.count[effect.key] > 1:
@@ -88,7 +92,10 @@ class Checks:
         elif what in CLAIMING:
             life, epoch = (args[0].life, args[0].epoch) if what == "ledger.claim" else args[:2]
             row = self._state.lives.get(life)
-            self._held[process.name] = (epoch == self._state.epoch, row is not None and row.state == "current")
+            self._held[process.name] = (
+                epoch == self._state.epoch,
+                row is not None and row.state == "current",
+            )
         elif what in LIFE_GUARDED:
             row = self._state.lives.get(args[0])
             over = row is None or row.over
@@ -137,7 +144,9 @@ class Checks:
             self._granted.add(claim.claim_id)
             for offset in range(claim.range.start, claim.range.stop):
                 if self._target.count[key_of(claim.partition, offset)]:
-                    self.violate(f"S5: claim {claim.claim_id} of {process} grants {claim.partition} {offset}, whose effect happened")
+                    self.violate(
+                        f"S5: claim {claim.claim_id} of {process} grants {claim.partition} {offset}, whose effect happened"
+                    )
 
     def _led(self, process: Process, what: str, held: tuple[bool, float], result: Any) -> None:
         epoch_ok, lease_left = held
@@ -149,16 +158,22 @@ class Checks:
     def _decided(self, decision: Decision, held: tuple[int | None, DoubtKind | None]) -> None:
         version, kind = held
         if version != decision.version:
-            self.violate(f"S7: a verdict on version {decision.version} of doubt {decision.doubt_id} changed version {version}")
+            self.violate(
+                f"S7: a verdict on version {decision.version} of doubt {decision.doubt_id} changed version {version}"
+            )
         if kind in (DoubtKind.WINDOW, DoubtKind.RAISED) and decision.by == "ledger":
             self.violate(f"S7: the ledger alone decided doubt {decision.doubt_id}, of kind {kind}")
         doubt = self._state.doubt(decision.doubt_id)
         assert doubt is not None
         happened = [bool(self._target.count[k] or self._target.flying[k]) for k in _keys(doubt)]
         if decision.verdict is Verdict.APPLIED and not decision.dead_letter and not all(happened):
-            self.violate(f"L2: doubt {decision.doubt_id} was discarded by {decision.by} as applied; it never happened")
+            self.violate(
+                f"L2: doubt {decision.doubt_id} was discarded by {decision.by} as applied; it never happened"
+            )
         if decision.verdict is Verdict.NOT_APPLIED and any(happened):
-            self.violate(f"S7: doubt {decision.doubt_id} was released by {decision.by}; its effect had happened")
+            self.violate(
+                f"S7: doubt {decision.doubt_id} was released by {decision.by}; its effect had happened"
+            )
 
     # -- after every write ---------------------------------------------------------------------------------------------
 
@@ -180,7 +195,9 @@ class Checks:
     def _known(self, place: PlaceRow) -> None:
         """Between an offset that went backward (a late commit) and the next read-back the ledger cannot know better."""
         key = (place.partition.topic_id, place.partition.number)
-        found = self._broker.group(place.group_id).offsets.get((place.partition.topic, place.partition.number))
+        found = self._broker.group(place.group_id).offsets.get(
+            (place.partition.topic, place.partition.number)
+        )
         if found is None or found.topic_id != place.partition.topic_id:
             return
         if found.offset >= self._offsets.get(key, 0):
@@ -214,7 +231,9 @@ class Checks:
                 continue
             doubts = [d for d in place.doubts if d.start <= record.offset < d.stop and not d.closed]
             if not any(record.offset in d.records for d in doubts):
-                self.violate(f"S2: {what} of {place.partition} passed {record.offset}, neither settled nor a durable doubt")
+                self.violate(
+                    f"S2: {what} of {place.partition} passed {record.offset}, neither settled nor a durable doubt"
+                )
 
     def _log(self, place: PlaceRow) -> Any:
         topic = self._broker._topics.get(place.partition.topic)
@@ -225,11 +244,15 @@ class Checks:
     def _closed(self, place: PlaceRow, doubt: DoubtRow) -> None:
         happened = [self._target.count[k] > 0 for k in _keys(doubt)]
         if doubt.outcome in (Outcome.DISCARDED, Outcome.REDONE) and not all(happened):
-            self.violate(f"L2: doubt {doubt.doubt_id} of {place.partition} was closed as {doubt.outcome} without its effect")
+            self.violate(
+                f"L2: doubt {doubt.doubt_id} of {place.partition} was closed as {doubt.outcome} without its effect"
+            )
         if doubt.outcome is Outcome.NO_RECORD:
             log = self._log(place)
             if log is not None and any(doubt.start <= r.offset < doubt.stop for r in log.records):
-                self.violate(f"L2: doubt {doubt.doubt_id} of {place.partition} was closed as a gap; it holds a record")
+                self.violate(
+                    f"L2: doubt {doubt.doubt_id} of {place.partition} was closed as a gap; it holds a record"
+                )
 
     def committing(self, process: Process, offsets: Any, positions: Any) -> None:
         """Case 29: no offset of a partition leaves a process that has given it away."""
@@ -249,7 +272,9 @@ class Checks:
             self._offsets[key] = max(found.offset, self._offsets.get(key, 0))
             self._passed(place, 0, found.offset, "Kafka's offset")
             if found.offset > place.frontier:
-                self.violate(f"S2: the offset {found.offset} of {place.partition} is above the frontier {place.frontier}")
+                self.violate(
+                    f"S2: the offset {found.offset} of {place.partition} is above the frontier {place.frontier}"
+                )
 
     # -- votes ---------------------------------------------------------------------------------------------------------
 
@@ -291,15 +316,29 @@ class Checks:
         place = self._state.place(group_id, partition)
         if place is None:
             return [f"{partition} was never opened"]
-        left = [f"doubt {d.doubt_id} at {d.start} of {partition} is {d.state}, {d.kind}, "
-                f"{'durable' if d.durable else 'without payload'}: {d.reason}" for d in place.doubts if not d.closed]
-        left += [f"claim {c.claim_id} of {c.life} [{c.start}, {c.stop}) of {partition} is open" for c in place.claims if not c.settled]
+        left = [
+            f"doubt {d.doubt_id} at {d.start} of {partition} is {d.state}, {d.kind}, "
+            f"{'durable' if d.durable else 'without payload'}: {d.reason}"
+            for d in place.doubts
+            if not d.closed
+        ]
+        left += [
+            f"claim {c.claim_id} of {c.life} [{c.start}, {c.stop}) of {partition} is open"
+            for c in place.claims
+            if not c.settled
+        ]
         if place.frontier < end:
             left.append(f"the frontier of {partition} is {place.frontier}, its end {end}")
         found = self._broker.group(group_id).offsets.get((partition.topic, partition.number))
         if place.frontier and (found is None or found.offset < place.frontier):
-            left.append(f"the offset of {partition} is {found.offset if found else None}, its frontier {place.frontier}")
-        left += [f"orphan commit [{o.start}, {o.stop}) of {partition} is open" for o in place.orphans if o.state == "open"]
+            left.append(
+                f"the offset of {partition} is {found.offset if found else None}, its frontier {place.frontier}"
+            )
+        left += [
+            f"orphan commit [{o.start}, {o.stop}) of {partition} is open"
+            for o in place.orphans
+            if o.state == "open"
+        ]
         return left
 
     def settled(self, group_id: str) -> None:
@@ -311,7 +350,9 @@ class Checks:
                 effects = self._target.count[key_of(place.partition, record.offset)]
                 if record.offset in buried:
                     if effects and self._plan.kind not in (Kind.UNSURE, Kind.UNCHECKED):
-                        self.violate(f"L2: {place.partition} {record.offset} is a dead letter and had its effect")
+                        self.violate(
+                            f"L2: {place.partition} {record.offset} is a dead letter and had its effect"
+                        )
                 elif effects != 1:
                     self.violate(f"L2: {place.partition} {record.offset} has {effects} effects at the end")
 

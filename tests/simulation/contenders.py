@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from airflow_kafka_exactly.errors import NotLeading
-from airflow_kafka_exactly.protocol.votes import Ballot, BallotAnswer, Vote
-from airflow_kafka_exactly.runtime.coordinator import Coordinator
 from simulation import threads
 from simulation.kernel import Process
 from simulation.network import SimulatedChannel
 from simulation.points import Wire
 from simulation.world import GROUP, World
 from simulation.zookeeper import SimulatedDirectory, SimulatedElection
+
+from airflow_kafka_exactly.errors import NotLeading
+from airflow_kafka_exactly.protocol.votes import Ballot, BallotAnswer, Vote
+from airflow_kafka_exactly.runtime.coordinator import Coordinator
 
 
 class SimulatedCoordinator(Coordinator):

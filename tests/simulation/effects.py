@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_kafka_exactly.errors import NotApplied
-from airflow_kafka_exactly.protocol.record import FencingToken, Partition, Record
-from airflow_kafka_exactly.runtime.function import UserFunction
 from simulation.kernel import Kernel, Process
 from simulation.plan import Kind, Plan
 from simulation.points import Points
+
+from airflow_kafka_exactly.errors import NotApplied
+from airflow_kafka_exactly.protocol.record import FencingToken, Partition, Record
+from airflow_kafka_exactly.runtime.function import UserFunction
 
 Key = tuple[str, int, int]
 """Topic id, partition, offset."""

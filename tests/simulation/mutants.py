@@ -68,7 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
     with ThreadPoolExecutor(given.processes) as pool:
         for caught in pool.map(lambda name: hunt_elsewhere(name, given.seeds), PLANTED):
             found.append(caught)
-            print(f"{caught.name:<42} {caught.rule:<9} seed {caught.seed:>4}  {caught.steps:>8} steps  {caught.text[:90]}", flush=True)
+            print(
+                f"{caught.name:<42} {caught.rule:<9} seed {caught.seed:>4}  {caught.steps:>8} steps  {caught.text[:90]}",
+                flush=True,
+            )
     survived = sum(not caught.seed for caught in found)
     print(f"{time.monotonic() - since:.0f} s")
     print(f"mutants: planted={len(found)} caught={len(found) - survived} survived={survived}")

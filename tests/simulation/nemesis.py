@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from airflow_kafka_exactly.protocol.claims import CommitCode
 from simulation.airflow import Slot
 from simulation.contenders import Contender
 from simulation.kernel import Process
 from simulation.people import Evidence
 from simulation.world import GROUP, TOPIC, World
+
+from airflow_kafka_exactly.protocol.claims import CommitCode
 
 PARTITIONS_AT_MOST = 5
 
@@ -164,7 +165,9 @@ class Nemesis:
 
     def _refuse_commits(self) -> str:
         code = self._world.chance.choice((CommitCode.ORPHAN, CommitCode.RETRY, CommitCode.FATAL))
-        self._world.broker.refuse_commits(GROUP, f"SIMULATED_{code.name}", self._world.chance.randint(1, 3), code)
+        self._world.broker.refuse_commits(
+            GROUP, f"SIMULATED_{code.name}", self._world.chance.randint(1, 3), code
+        )
         return f"lets Kafka refuse offset commits: {code}"
 
     def _second_copy(self) -> str:

@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from simulation.faults import Fate
+from simulation.kernel import Process
+from simulation.points import Points
+from simulation.threads import Event
+
 from airflow_kafka_exactly.adapters.memory.channel import (
     MemoryChannel,
     MemoryLink,
@@ -20,10 +25,6 @@ from airflow_kafka_exactly.ports import FilterSnapshot, LeaderHandler, LeaderLin
 from airflow_kafka_exactly.ports.channel import never
 from airflow_kafka_exactly.protocol.claims import Life
 from airflow_kafka_exactly.settings import ChannelSettings
-from simulation.faults import Fate
-from simulation.kernel import Process
-from simulation.points import Points
-from simulation.threads import Event
 
 LOOK_S = 0.5
 
@@ -78,7 +79,10 @@ class Network:
             else:
                 kernel.spawn(server, what, serve)
                 if fate is Fate.REPEATED:
-                    kernel.at(kernel.chance.uniform(0.05, 4.0), lambda: server.alive and kernel.spawn(server, what, serve))
+                    kernel.at(
+                        kernel.chance.uniform(0.05, 4.0),
+                        lambda: server.alive and kernel.spawn(server, what, serve),
+                    )
         end = kernel.now + self.settings.call_timeout_s
         while not heard.wait(min(LOOK_S, end - kernel.now)):
             if kernel.now >= end or given_up():

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_kafka_exactly.errors import KafkaExactlyError, Unavailable
-from airflow_kafka_exactly.protocol.claims import CheckReference, DoubtFacts
-from airflow_kafka_exactly.protocol.evidence import Ruling
-from airflow_kafka_exactly.runtime import evidence
-from airflow_kafka_exactly.runtime.evidence import Ruled
 from simulation.effects import key_of
 from simulation.kernel import Process
 from simulation.plan import Kind
 from simulation.points import Wire
 from simulation.world import World
+
+from airflow_kafka_exactly.errors import KafkaExactlyError, Unavailable
+from airflow_kafka_exactly.protocol.claims import CheckReference, DoubtFacts
+from airflow_kafka_exactly.protocol.evidence import Ruling
+from airflow_kafka_exactly.runtime import evidence
+from airflow_kafka_exactly.runtime.evidence import Ruled
 
 
 class Evidence:
@@ -84,7 +85,9 @@ class Evidence:
     def _ask_person(self, ledger: Any, asked: Sequence[DoubtFacts]) -> None:
         """Truthful when they look, and slow to say so; sometimes they say it twice."""
         kernel = self._world.kernel
-        rulings = [Ruled(doubt_id=f.doubt_id, version=f.version, ruling=self._truth(f), person="ann") for f in asked]
+        rulings = [
+            Ruled(doubt_id=f.doubt_id, version=f.version, ruling=self._truth(f), person="ann") for f in asked
+        ]
         for _ in range(kernel.chance.choice((1, 1, 2))):
             kernel.park(kernel.chance.uniform(0.0, 3.0))
             evidence.settle(ledger, rulings)

@@ -1,5 +1,7 @@
 """Faults to plant in the ledger. Each is what somebody might have written; the simulator must find every one."""
 
+# ruff: noqa: ARG005 - a planted function ignores what the right one looks at
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -67,7 +69,9 @@ def silence_is_proof() -> None:
 
     def overdue(self: Any) -> list[OverdueLife]:
         now = self._state.clock.now()
-        late = [r for r in self._state.lives.values() if not r.over and r.lease_until - now < r.asked.lease_s / 2]
+        late = [
+            r for r in self._state.lives.values() if not r.over and r.lease_until - now < r.asked.lease_s / 2
+        ]
         for row in late:
             row.lease_until = min(row.lease_until, now - 0.001)
         return [OverdueLife(r.life, 0.0) for r in late]
@@ -192,7 +196,9 @@ def applied_is_not_monotone() -> None:
 
 def judging(change: Callable[..., Any]) -> None:
     judge = arbiter._judge
-    arbiter._judge = lambda place, life, attempt, at, doubtful: change(judge, place, life, attempt, at, doubtful)
+    arbiter._judge = lambda place, life, attempt, at, doubtful: change(
+        judge, place, life, attempt, at, doubtful
+    )
 
 
 @planted
@@ -332,7 +338,10 @@ def read_back_keeps_the_higher_offset() -> None:
     def proud(self: Any, epoch: int, group_id: str, offsets: Any) -> Any:
         known = {p: self._state.place(group_id, p) for p in offsets}
         return read_back(
-            self, epoch, group_id, {p: max(o, known[p].committed if known[p] else 0) for p, o in offsets.items()}
+            self,
+            epoch,
+            group_id,
+            {p: max(o, known[p].committed if known[p] else 0) for p, o in offsets.items()},
         )
 
     MemoryLeaderLedger.read_back = proud  # type: ignore[method-assign]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+
+from simulation.planted_ledger import planted
 
 from airflow_kafka_exactly.errors import Fenced, Unavailable
 from airflow_kafka_exactly.protocol import evidence as judging
@@ -20,7 +23,6 @@ from airflow_kafka_exactly.runtime.lease import LeaseKeeper
 from airflow_kafka_exactly.runtime.member import Member
 from airflow_kafka_exactly.runtime.polling import Poller
 from airflow_kafka_exactly.runtime.running import Runner
-from simulation.planted_ledger import planted
 
 # -- S1: trust ---------------------------------------------------------------------------------------------------------
 
@@ -49,10 +51,8 @@ def fenced_renewals_tried_again() -> None:
 
     def renew(self: Any, life: Any) -> None:
         asked_at = self._clock.now()
-        try:
+        with contextlib.suppress(Unavailable, Fenced):
             self._ledger.renew(life, self._settings.lease_s)
-        except (Unavailable, Fenced):
-            pass
         self._renewed(asked_at)
 
     LeaseKeeper._renew = renew  # type: ignore[method-assign]
@@ -137,7 +137,7 @@ def module(name: str, new: Callable[..., Any]) -> None:
 
 @planted
 def effect_timeout_ignored() -> None:
-    module("_unripe_window", lambda facts: judging._without_payload(facts))
+    module("_unripe_window", judging._without_payload)
 
 
 @planted
@@ -181,7 +181,9 @@ def load_before_the_epoch_is_raised() -> None:
 
     def stale(self: Any, epoch: int, group: str) -> Any:
         known = self.early.get(group)
-        return le.Loaded(epoch, group, known.cluster_id, known.ranges) if known else loaded(self, epoch, group)
+        return (
+            le.Loaded(epoch, group, known.cluster_id, known.ranges) if known else loaded(self, epoch, group)
+        )
 
     Leading.take_office, Leading._loaded = early, stale  # type: ignore[method-assign]
 
@@ -190,7 +192,9 @@ def load_before_the_epoch_is_raised() -> None:
 def asked_ids_not_remembered() -> None:
     def ask(self: Any, ballot: Any) -> Any:
         known = [self.filter.test(part.digests) for part in ballot.parts]
-        return Query(ballot, known), _joined([p.digests[~k] for p, k in zip(ballot.parts, known, strict=True)])
+        return Query(ballot, known), _joined(
+            [p.digests[~k] for p, k in zip(ballot.parts, known, strict=True)]
+        )
 
     Desk.ask = ask  # type: ignore[method-assign]
 

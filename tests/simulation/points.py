@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from airflow_kafka_exactly.errors import Unavailable
-from airflow_kafka_exactly.protocol.claims import Claim, CommitCode, Life, Redo
-from airflow_kafka_exactly.protocol.record import OffsetRange
 from simulation.faults import Fate, Faults
 from simulation.kernel import Kernel, Process
 from simulation.words import WORDS
+
+from airflow_kafka_exactly.errors import Unavailable
+from airflow_kafka_exactly.protocol.claims import Claim, CommitCode, Life, Redo
+from airflow_kafka_exactly.protocol.record import OffsetRange
 
 SERVICE = {"ledger": "PostgreSQL", "kafka": "Kafka", "zookeeper": "ZooKeeper"}
 IN_ORDER = ("ledger.claim", "ledger.claim_released")
@@ -38,10 +39,10 @@ class Points:
         if not self.faults.connected(process.name, service):
             fate = Fate.LOST
         if fate is Fate.NONE:
-            return self._well(process, service, what, call)
+            return self._well(process, what, call)
         return self._ill(process, service, what, call, fate)
 
-    def _well(self, process: Process, service: str, what: str, call: Callable[[], Any]) -> Any:
+    def _well(self, process: Process, what: str, call: Callable[[], Any]) -> Any:
         chance = self.kernel.chance
         if what in IN_ORDER:
             self._asked[process] = self._asked.get(process, 0) + 1
@@ -65,7 +66,9 @@ class Points:
         asked = self._asked.get(process, 0)
         if fate in (Fate.LOST, Fate.LATE):
             if fate is Fate.LATE and repeatable:
-                self.kernel.at(self.kernel.chance.uniform(0.05, 4.0), lambda: self._late(process, what, call, asked))
+                self.kernel.at(
+                    self.kernel.chance.uniform(0.05, 4.0), lambda: self._late(process, what, call, asked)
+                )
             self._wait_in_vain(service)
         self._stop(process, fate, Fate.CRASH_BEFORE, Fate.FREEZE_BEFORE, what)
         result = call()
@@ -73,7 +76,9 @@ class Points:
         if fate is Fate.ANSWER_LOST:
             self._wait_in_vain(service)
         if fate is Fate.REPEATED and repeatable:
-            self.kernel.at(self.kernel.chance.uniform(0.05, 4.0), lambda: self._late(process, what, call, asked))
+            self.kernel.at(
+                self.kernel.chance.uniform(0.05, 4.0), lambda: self._late(process, what, call, asked)
+            )
         if fate is Fate.SLOW:
             self.kernel.park(self.kernel.chance.choice((0.5, 2.0, 5.0)))
         return result
@@ -113,13 +118,20 @@ class Points:
 class Wire:
     """One process's way to a port: looks like the port."""
 
-    def __init__(self, points: Points, process: Process, service: str, inner: Any, plain: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, points: Points, process: Process, service: str, inner: Any, plain: tuple[str, ...] = ()
+    ) -> None:
         self._points, self._process, self._service, self._inner = points, process, service, inner
         for name in plain:
             setattr(self, name, getattr(inner, name))
 
     def __getattr__(self, name: str) -> Any:
-        method, points, process, service = getattr(self._inner, name), self._points, self._process, self._service
+        method, points, process, service = (
+            getattr(self._inner, name),
+            self._points,
+            self._process,
+            self._service,
+        )
         what = f"{service}.{name}"
 
         def executed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -170,47 +182,58 @@ class MemberLedgerWire(Wire):
     def _effect(self, life: Any, claim_id: int, applied: int) -> Iterator[Any]:
         points, process = self._points, self._process
         inner = self._inner.effect_transaction(life, claim_id, applied)
-        over = [False]
-
-        def roll_back() -> None:
-            if not over[0]:
-                over[0] = True
-                try:
-                    inner.__exit__(Unavailable, Unavailable("PostgreSQL", "simulated", "rolled back"), None)
-                except Unavailable:
-                    points.trace(process.name, "ledger: rolled back the effect's transaction")
-
-        def begin() -> Any:
-            cursor = inner.__enter__()
-            points.say(process, "ledger.effect_begin", (claim_id, applied), None)
-            points.kernel.at(3.0, roll_back)  # idle_in_transaction_session_timeout
-            process.at_death.append(lambda: points.kernel.at(points.kernel.chance.uniform(0.0, 2.0), roll_back))
-            if not process.alive:
-                points.kernel.at(0.0, roll_back)
-            return cursor
-
+        transaction = _Transaction(points, process, inner, (life, claim_id, applied))
         try:
-            cursor = points.reach(process, "ledger", "ledger.effect_begin", begin)
+            cursor = points.reach(process, "ledger", "ledger.effect_begin", transaction.begin)
         except Unavailable:  # what was begun and not heard of ends with its connection
-            points.kernel.at(0.5, roll_back)
+            points.kernel.at(0.5, transaction.roll_back)
             raise
         try:
             yield cursor
         except BaseException:
-            if not over[0]:
-                over[0] = True
-                inner.__exit__(*sys.exc_info())
+            transaction.leave(*sys.exc_info())
             raise
+        points.reach(process, "ledger", "ledger.effect_commit", transaction.commit)
 
-        def commit() -> None:
-            if over[0]:
-                raise Unavailable("PostgreSQL", "simulated", "the transaction was rolled back")
-            over[0] = True
-            inner.__exit__(None, None, None)
-            points.say(process, "ledger.effect_commit", (claim_id, applied), None)
-            points.after(process, "ledger.effect_commit", (life, claim_id, applied), cursor)
 
-        points.reach(process, "ledger", "ledger.effect_commit", commit)
+class _Transaction:
+    """An effect's, as PostgreSQL sees it: it ends by its client, with its client, or when nothing comes for too long."""
+
+    def __init__(self, points: Points, process: Process, inner: Any, args: tuple[Any, int, int]) -> None:
+        self._points, self._process, self._inner, self._args = points, process, inner, args
+        self._cursor: Any = None
+        self._over = False
+
+    def begin(self) -> Any:
+        points, process = self._points, self._process
+        self._cursor = self._inner.__enter__()
+        points.say(process, "ledger.effect_begin", self._args[1:], None)
+        points.kernel.at(3.0, self.roll_back)  # idle_in_transaction_session_timeout
+        process.at_death.append(
+            lambda: points.kernel.at(points.kernel.chance.uniform(0.0, 2.0), self.roll_back)
+        )
+        if not process.alive:
+            points.kernel.at(0.0, self.roll_back)
+        return self._cursor
+
+    def commit(self) -> None:
+        if self._over:
+            raise Unavailable("PostgreSQL", "simulated", "the transaction was rolled back")
+        self.leave(None, None, None)
+        self._points.say(self._process, "ledger.effect_commit", self._args[1:], None)
+        self._points.after(self._process, "ledger.effect_commit", self._args, self._cursor)
+
+    def roll_back(self) -> None:
+        if not self._over:
+            try:
+                self.leave(Unavailable, Unavailable("PostgreSQL", "simulated", "rolled back"), None)
+            except Unavailable:
+                self._points.trace(self._process.name, "ledger: rolled back the effect's transaction")
+
+    def leave(self, *why: Any) -> None:
+        if not self._over:
+            self._over = True
+            self._inner.__exit__(*why)
 
 
 def granted_before(ledger: Any, life: Life) -> Sequence[Redo]:
@@ -223,7 +246,16 @@ def granted_before(ledger: Any, life: Life) -> Sequence[Redo]:
     ]
     return [
         Redo(
-            Claim(c.claim_id, life, p.partition, OffsetRange(c.start, c.stop), c.started, c.applied, c.unit, c.doubt.doubt_id),
+            Claim(
+                c.claim_id,
+                life,
+                p.partition,
+                OffsetRange(c.start, c.stop),
+                c.started,
+                c.applied,
+                c.unit,
+                c.doubt.doubt_id,
+            ),
             tuple(record for _, record in sorted(c.doubt.records.items())),
         )
         for p, c in claims
@@ -266,7 +298,9 @@ class ConsumerWire(Wire):
             return type(self).nothing
         polled = self._inner.poll(max_records, timeout_s)
         if polled.batches:
-            points.trace(process.name, f"kafka.poll: {', '.join(f'{b.partition}{b.range}' for b in polled.batches)}")
+            points.trace(
+                process.name, f"kafka.poll: {', '.join(f'{b.partition}{b.range}' for b in polled.batches)}"
+            )
         points._stop(process, fate, Fate.CRASH_AFTER, Fate.FREEZE_AFTER, "kafka.poll")
         return polled
 

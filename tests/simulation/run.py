@@ -17,7 +17,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from airflow_kafka_exactly.errors import TopicMissing
 from simulation.airflow import Slot
 from simulation.checks import Violation
 from simulation.contenders import Contender
@@ -28,6 +27,8 @@ from simulation.people import Evidence
 from simulation.plan import Plan, draw
 from simulation.threads import substituted
 from simulation.world import GROUP, TOPIC, World
+
+from airflow_kafka_exactly.errors import TopicMissing
 
 HEAL_S = 240.0
 STOPS = tuple(fate for fate in Fate if fate is not Fate.NONE)
@@ -163,7 +164,6 @@ class Run:
                 world.kernel.park(plan.produce_for_s / plan.records)
         self._produced = True
 
-
     def _produce_one(self, number: int, partition: int) -> None:
         world = self.world
         try:
@@ -258,7 +258,9 @@ def main(arguments: list[str] | None = None) -> int:
             _report(result, Path(given.transcripts))
     elapsed_s = time.monotonic() - since
     print(", ".join(f"{name} {n}" for name, n in sorted(faults.items())))
-    print(f"{runs} runs, {virtual_s:.0f} virtual seconds in {elapsed_s:.1f} s, {steps / elapsed_s:.0f} steps/s")
+    print(
+        f"{runs} runs, {virtual_s:.0f} virtual seconds in {elapsed_s:.1f} s, {steps / elapsed_s:.0f} steps/s"
+    )
     print(
         f"simulate: seeds={given.seeds} steps={steps} effects={effects} faults={sum(faults.values())} violations={violations}"
     )
@@ -271,7 +273,9 @@ def _results(seeds: Iterable[int], mode: str, processes: int) -> Iterable[Result
             yield from run_many(seed, mode)
         return
     with ProcessPoolExecutor(processes) as pool:
-        for results in pool.map(run_many, seeds, (mode for _ in seeds), chunksize=1 if mode == "enumerate" else 4):
+        for results in pool.map(
+            run_many, seeds, (mode for _ in seeds), chunksize=1 if mode == "enumerate" else 4
+        ):
             yield from results
 
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from airflow_kafka_exactly.protocol.claims import CommitCode
 from simulation.plan import Kind, Plan, Rates, draw
 from simulation.run import Run
 from simulation.world import GROUP, TOPIC
+
+from airflow_kafka_exactly.protocol.claims import CommitCode
 
 FOLDER = Path(__file__).resolve().parents[1] / "transcripts"
 Story = Callable[[Run], Iterator[float]]
@@ -143,10 +144,24 @@ def tell(name: str) -> str:
     """What happened, without the chatter of idle loops."""
     told, changes = STORIES[name]
     run = Run(plan_of(**changes), chance=Steady())
-    text = [f"# {' '.join((told.__doc__ or '').split())}", f"# topic {TOPIC}, group {GROUP}; {run.plan.kind}", ""]
+    text = [
+        f"# {' '.join((told.__doc__ or '').split())}",
+        f"# topic {TOPIC}, group {GROUP}; {run.plan.kind}",
+        "",
+    ]
     violation = run.follow(lambda: told(run))
     lines = [line for line in run.world.trace.text() if not any(word in line for word in QUIET)]
-    return "\n".join([*text, *lines, "", violation or "Every record has had its effect once, and everything is settled."]) + "\n"
+    return (
+        "\n".join(
+            [
+                *text,
+                *lines,
+                "",
+                violation or "Every record has had its effect once, and everything is settled.",
+            ]
+        )
+        + "\n"
+    )
 
 
 def main(arguments: list[str]) -> int:

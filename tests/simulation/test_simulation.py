@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from simulation import stories
 from simulation.faults import Fate, Script
 from simulation.mutants import hunt_elsewhere
@@ -42,7 +41,9 @@ def test_s5_any_vote_is_safe(first: int) -> None:
     assert [f"{r.seed}: {r.violation}" for r in results if r.violation] == []
 
 
-@pytest.mark.parametrize("fate", [Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.FREEZE_BEFORE, Fate.ANSWER_LOST, Fate.LATE])
+@pytest.mark.parametrize(
+    "fate", [Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.FREEZE_BEFORE, Fate.ANSWER_LOST, Fate.LATE]
+)
 def test_case_41_a_stop_at_every_step_of_a_batchs_way(fate: Fate) -> None:
     counted = Script("s0", 0, Fate.NONE)
     assert Run(draw(1, "enumerate"), counted).go().violation == ""

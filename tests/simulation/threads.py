@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import greenlet
+from simulation.kernel import Kernel, Process, Task
 
 from airflow_kafka_exactly.adapters.memory import broker, channel, ledger_state
 from airflow_kafka_exactly.runtime import (
@@ -26,7 +27,6 @@ from airflow_kafka_exactly.runtime import (
     polling,
     voting,
 )
-from simulation.kernel import Kernel, Process, Task
 
 _kernel: Kernel | None = None
 
@@ -180,7 +180,12 @@ class Thread:
     """In the process of whoever starts it."""
 
     def __init__(
-        self, *, target: Callable[..., None], args: Sequence[Any] = (), name: str = "thread", daemon: bool = True
+        self,
+        *,
+        target: Callable[..., None],
+        args: Sequence[Any] = (),
+        name: str = "thread",
+        daemon: bool = True,
     ) -> None:
         self._target, self._args, self.name, self.daemon = target, args, name, daemon
         self._task: Task | None = None
@@ -241,7 +246,7 @@ def wait_for_futures(futures: Any, timeout: float | None = None) -> tuple[list[F
 
 
 class ThreadPoolExecutor:
-    def __init__(self, workers: int, thread_name_prefix: str = "") -> None:
+    def __init__(self, _: int, thread_name_prefix: str = "") -> None:
         self._prefix = thread_name_prefix
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future:
@@ -287,7 +292,10 @@ def substituted(of: Kernel) -> Iterator[None]:
     """Production's waits go through the kernel, and its chance comes from the seed, while this lasts."""
     global _kernel  # noqa: PLW0603 - one run at a time in a process, like the modules that are patched
     changes: list[tuple[Any, str, Any]] = [
-        *((module, "threading", THREADING) for module in (background, commits, coordinator, leading, polling, voting)),
+        *(
+            (module, "threading", THREADING)
+            for module in (background, commits, coordinator, leading, polling, voting)
+        ),
         *((module, "threading", THREADING) for module in (broker, channel, ledger_state)),
         (voting, "queue", QUEUE),
         (channel, "queue", QUEUE),
@@ -299,7 +307,7 @@ def substituted(of: Kernel) -> Iterator[None]:
         (leading, "wait_for", wait_for_futures),
         (member, "uuid", _Unique(of)),
         (membership, "os", SimpleNamespace(getpid=lambda: 1)),
-        (membership, "socket", SimpleNamespace(gethostname=lambda: _here())),
+        (membership, "socket", SimpleNamespace(gethostname=_here)),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
     _kernel = of

@@ -13,15 +13,23 @@ def claim(args: tuple[Any, ...], result: Any) -> str:
     said = [f"granted {c.claim_id}: {c.partition}{c.range}" for c in result.granted]
     said += [f"settled {p}{r}" for p, ranges in result.settled.items() for r in ranges]
     said += [f"doubted {p}{r}" for p, ranges in result.doubted.items() for r in ranges]
-    return f"{asked} by life {args[0].life.incarnation}, epoch {args[0].epoch} → {', '.join(said) or 'nothing'}"
+    return (
+        f"{asked} by life {args[0].life.incarnation}, epoch {args[0].epoch} → {', '.join(said) or 'nothing'}"
+    )
 
 
 def redos(_: tuple[Any, ...], result: Any) -> str:
-    return ", ".join(f"doubt {r.claim.doubt_id} as claim {r.claim.claim_id}: {r.claim.partition}{r.claim.range}" for r in result)
+    return ", ".join(
+        f"doubt {r.claim.doubt_id} as claim {r.claim.claim_id}: {r.claim.partition}{r.claim.range}"
+        for r in result
+    )
 
 
 def mark(args: tuple[Any, ...], result: Any) -> str:
-    return ", ".join(f"claim {m.claim_id} started {m.started} applied {m.applied}" for m in args[1]) + f" → {_offsets(result)}"
+    return (
+        ", ".join(f"claim {m.claim_id} started {m.started} applied {m.applied}" for m in args[1])
+        + f" → {_offsets(result)}"
+    )
 
 
 def cut(args: tuple[Any, ...], result: Any) -> str:
@@ -35,7 +43,9 @@ def commit(args: tuple[Any, ...], result: Any) -> str:
 
 def decision(args: tuple[Any, ...], result: Any) -> str:
     given = args[0]
-    return f"doubt {given.doubt_id} version {given.version}: {given.verdict} by {given.by}" + ("" if result else ", a no-op")
+    return f"doubt {given.doubt_id} version {given.version}: {given.verdict} by {given.by}" + (
+        "" if result else ", a no-op"
+    )
 
 
 def _offsets(of: Mapping[Any, int]) -> str:
@@ -56,10 +66,16 @@ WORDS: Mapping[str, Words] = {
     "ledger.raise_epoch": lambda _, epoch: f"to {epoch}",
     "ledger.effect_begin": lambda args, _: f"claim {args[0]} up to {args[1]}",
     "ledger.effect_commit": lambda args, _: f"claim {args[0]} up to {args[1]}",
-    "ledger.fence": lambda args, done: f"life {args[1].incarnation} of {args[1].slot}: {'done' if done else 'refused'}",
-    "ledger.announce": lambda _, facts: ", ".join(f"doubt {f.doubt_id} at {f.partition} {f.range.start}" for f in facts),
+    "ledger.fence": lambda args, done: (
+        f"life {args[1].incarnation} of {args[1].slot}: {'done' if done else 'refused'}"
+    ),
+    "ledger.announce": lambda _, facts: ", ".join(
+        f"doubt {f.doubt_id} at {f.partition} {f.range.start}" for f in facts
+    ),
     "ledger.decide": decision,
-    "ledger.read_back": lambda args, reopened: _offsets(args[2]) + (f", {len(reopened)} open again" if reopened else ""),
+    "ledger.read_back": lambda args, reopened: (
+        _offsets(args[2]) + (f", {len(reopened)} open again" if reopened else "")
+    ),
     "kafka.commit": commit,
     "kafka.alter": lambda args, _: _offsets(args[1]),
 }

@@ -6,6 +6,16 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from simulation.checks import Checks
+from simulation.effects import Functions, Target
+from simulation.faults import Faults, Script
+from simulation.kernel import Kernel, Process, Task
+from simulation.network import Network
+from simulation.plan import Kind, Plan
+from simulation.points import ConsumerWire, Points
+from simulation.threads import Event
+from simulation.zookeeper import SimulatedZooKeeper
+
 from airflow_kafka_exactly.adapters.memory.broker import MemoryBroker
 from airflow_kafka_exactly.adapters.memory.ledger import MemoryLedger
 from airflow_kafka_exactly.ports import Polled
@@ -18,15 +28,6 @@ from airflow_kafka_exactly.settings import (
     MemberSettings,
     ServiceSettings,
 )
-from simulation.checks import Checks
-from simulation.effects import Functions, Target
-from simulation.faults import Faults, Script
-from simulation.kernel import Kernel, Process, Task
-from simulation.network import Network
-from simulation.plan import Kind, Plan
-from simulation.points import ConsumerWire, Points
-from simulation.threads import Event
-from simulation.zookeeper import SimulatedZooKeeper
 
 GROUP, TOPIC = "g", "t"
 ConsumerWire.nothing = Polled(())
@@ -171,7 +172,9 @@ class World:
 def _services(plan: Plan) -> ServiceSettings:
     return ServiceSettings(
         ledger=LedgerSettings(connection="ledger", conninfo=""),
-        election=ElectionSettings(connection="zookeeper", hosts="simulated", session_timeout_s=5.0, trust_s=3.0),
+        election=ElectionSettings(
+            connection="zookeeper", hosts="simulated", session_timeout_s=5.0, trust_s=3.0
+        ),
         channel=ChannelSettings(
             connection="channel", secret="a secret of sixteen", call_timeout_s=1.5, standby_ack_timeout_s=0.5
         ),

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from airflow_kafka_exactly.errors import Unavailable
-from airflow_kafka_exactly.settings import ElectionSettings
 from simulation.kernel import Process
 from simulation.points import Points
+
+from airflow_kafka_exactly.errors import Unavailable
+from airflow_kafka_exactly.settings import ElectionSettings
 
 HEARTBEAT_S = 1.0
 
@@ -35,7 +36,9 @@ class SimulatedZooKeeper:
         self.points.kernel.at(HEARTBEAT_S, self.watch)
 
     def hears(self, process: Process) -> bool:
-        return process.alive and not process.frozen and self.points.faults.connected(process.name, "zookeeper")
+        return (
+            process.alive and not process.frozen and self.points.faults.connected(process.name, "zookeeper")
+        )
 
     def expire(self, contender: SimulatedElection) -> None:
         """Its client finds out, and enters again, as the last one."""
