@@ -25,6 +25,7 @@ from airflow_kafka_exactly.protocol.claims import Decision, DoubtKind, DoubtStat
 from airflow_kafka_exactly.protocol.identity import offset_digests
 from airflow_kafka_exactly.protocol.record import FencingToken, OffsetRange, Partition, RawRecord
 
+Marks = dict[int, tuple[int, int]]
 CLAIMING = {"ledger.claim", "ledger.claim_released"}
 LIFE_GUARDED = {"ledger.mark", "ledger.raise_doubt", "ledger.bury"}
 LEADING = {"ledger.fence", "ledger.sweep_orphans", "ledger.read_back", "ledger.close_orphan"}
@@ -48,6 +49,12 @@ class Checks:
         self._backward: set[tuple[str, int]] = set()
         target.on_send, target.on_effect = self.sending, self.happened
         self.found: list[str] = []
+
+    def forget(self) -> None:
+        """The ledger has been restored from an older backup: what is known of its tables is not true any more."""
+        self._frontiers.clear()
+        self._versions.clear()
+        self._granted.clear()
 
     def violate(self, text: str) -> None:
         if not self.found:
@@ -99,7 +106,7 @@ class Checks:
         elif what in LIFE_GUARDED:
             row = self._state.lives.get(args[0])
             over = row is None or row.over
-            self._held[process.name] = self._marks_of(args[0]) if over else None
+            self._held[process.name] = (over, self._marks_of(args[0]))
         elif what in LEADING:
             left = self._leases.get(args[1], 0.0) - self._state.clock.now() if what == "ledger.fence" else 0.0
             self._held[process.name] = (args[0] == self._state.epoch, left)
@@ -115,8 +122,8 @@ class Checks:
             self._leases[args[0]] = self._state.clock.now() + args[1]
         elif what in CLAIMING:
             self._claimed(process, what, held, result)
-        elif what in LIFE_GUARDED and held is not None and held != self._marks_of(args[0]):
-            self.violate(f"S4: {what} of {process} was accepted after its life was over")
+        elif what in LIFE_GUARDED and held is not None:
+            self._marked(process, what, held, self._marks_of(args[0]))
         elif what in LEADING:
             self._led(process, what, held, result)
         elif what == "ledger.decide" and result:
@@ -125,9 +132,20 @@ class Checks:
             self._target.happen([statement[1][0] for statement in result.executed], process)
         self.look()
 
-    def _marks_of(self, life: Any) -> list[tuple[int, int, int]]:
+    def _marks_of(self, life: Any) -> Marks:
         places = self._state.places.values()
-        return [(c.claim_id, c.started, c.applied) for p in places for c in p.claims if c.life.life == life]
+        return {c.claim_id: (c.started, c.applied) for p in places for c in p.claims if c.life.life == life}
+
+    def _marked(self, process: Process, what: str, held: tuple[bool, Marks], now: Marks) -> None:
+        over, before = held
+        if over and now != before:
+            self.violate(f"S4: {what} of {process} was accepted after its life was over")
+        for claim_id, (started, applied) in before.items():
+            new = now.get(claim_id, (started, applied))
+            if what == "ledger.mark" and (new[0] < started or new[1] < applied):
+                self.violate(
+                    f"S4: a mark of {process} lowered claim {claim_id} from {started, applied} to {new}"
+                )
 
     def _claimed(self, process: Process, what: str, held: Any, result: Any) -> None:
         granted = result.granted if what == "ledger.claim" else [redo.claim for redo in result]

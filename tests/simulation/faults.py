@@ -17,7 +17,7 @@ class Fate(Enum):
     ANSWER_LOST = auto()  # it is executed, nobody hears of it
     LATE = auto()  # the caller has given up when it is executed
     REPEATED = auto()  # executed, and later once more
-    SLOW = auto()  # the answer takes its time
+    SLOW = auto()  # question or answer take their time
     CRASH_BEFORE = auto()
     CRASH_AFTER = auto()
     FREEZE_BEFORE = auto()

@@ -71,6 +71,8 @@ class Points:
                 )
             self._wait_in_vain(service)
         self._stop(process, fate, Fate.CRASH_BEFORE, Fate.FREEZE_BEFORE, what)
+        if fate is Fate.SLOW:
+            self.kernel.park(self.kernel.chance.choice((0.0, 0.5, 2.0, 5.0)))
         result = call()
         self._stop(process, fate, Fate.CRASH_AFTER, Fate.FREEZE_AFTER, what)
         if fate is Fate.ANSWER_LOST:
@@ -80,7 +82,7 @@ class Points:
                 self.kernel.chance.uniform(0.05, 4.0), lambda: self._late(process, what, call, asked)
             )
         if fate is Fate.SLOW:
-            self.kernel.park(self.kernel.chance.choice((0.5, 2.0, 5.0)))
+            self.kernel.park(self.kernel.chance.choice((0.0, 0.5, 2.0, 5.0)))
         return result
 
     def _late(self, process: Process, what: str, call: Callable[[], Any], asked: int) -> None:

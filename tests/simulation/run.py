@@ -137,6 +137,8 @@ class Run:
         return not self.world.checks.pending(GROUP)
 
     _look_at, _produced = 0.0, False
+    expected = ""
+    """How a story ends that does not end well."""
 
     def _verdict(self) -> str:
         world = self.world
