@@ -45,12 +45,13 @@ def test_s5_any_vote_is_safe(first: int) -> None:
     "fate", [Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.FREEZE_BEFORE, Fate.ANSWER_LOST, Fate.LATE]
 )
 def test_case_41_a_stop_at_every_step_of_a_batchs_way(fate: Fate) -> None:
-    counted = Script("s0", 0, Fate.NONE)
-    assert Run(draw(1, "enumerate"), counted).go().violation == ""
+    both = [Script(name, 0, Fate.NONE) for name in ("s0", "s1")]
+    assert [Run(draw(1, "enumerate"), script).go().violation for script in both] == ["", ""]
+    counted = max(both, key=lambda script: script.calls)  # of two members, the one that did the work
     assert counted.calls > 20
     found = []
     for at in range(1, counted.calls + 1):
-        script = Script("s0", at, fate)
+        script = Script(counted.name, at, fate)
         result = Run(draw(1, "enumerate"), script).go()
         assert script.hit, "the same seed makes the same calls up to its fault"
         if result.violation:
