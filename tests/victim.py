@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,9 @@ from airflow_kafka_exactly.protocol.record import Record
 from airflow_kafka_exactly.runtime.function import UserFunction
 from airflow_kafka_exactly.runtime.until import Until
 
+FROZEN = ("frozen", "frozen before it starts")
+"""Steps that end in SIGSTOP: inside of an effect, or before the last look at the trust window. Every thread stands still, until
+somebody sends SIGCONT."""
 EFFECT_AT = 7
 """The offset whose effect the process dies at; in the middle of a window and of a batch."""
 
@@ -42,6 +46,8 @@ class Steps:
         answer = call()
         if place == self._place and not self._before and self._works(place, arguments, answer):
             die()
+        if self._step == FROZEN[1] and place == "ledger.mark" and arguments[1][0].started > EFFECT_AT:
+            freeze()
         if self._step == "started" and place == "ledger.mark" and arguments[1][0].applied == 0:
             die()
         if self._step == "applied" and place == "ledger.mark" and arguments[1][0].applied > EFFECT_AT:
@@ -59,9 +65,12 @@ class Steps:
             if self._step == step:
                 die()
             if (self._step, step) == ("frozen", "before the effect"):
-                os.kill(
-                    os.getpid(), signal.SIGSTOP
-                )  # every thread stands still, until somebody sends SIGCONT
+                freeze()
+
+
+def freeze() -> None:
+    """To this very thread, which stops before it returns from here; the kernel may hand a signal for the process to another."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def die() -> None:
@@ -96,7 +105,7 @@ def world_of(told: dict[str, Any]) -> World:
 def main(told: dict[str, Any]) -> None:
     world, steps = world_of(told), Steps(told["step"])
     table = EffectTable(told["database"], told["group"])
-    guard: EffectGuard = ProcessGuard() if told["step"] == "frozen" else NoGuard()
+    guard: EffectGuard = ProcessGuard() if told["step"] in FROZEN else NoGuard()
     world.wrap = lambda ports: seamed(replace(ports, guard=guard), steps.hook)
 
     def apply(given: Any) -> None:
