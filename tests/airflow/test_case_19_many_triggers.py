@@ -1,0 +1,161 @@
+"""Case 19: 200 of our triggers start at once in one event loop, on real Kafka, ZooKeeper and PostgreSQL; another's goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import stage
+from conftest import create_topic, unique
+from outcomes import new_database
+from world import World, make_world
+
+from airflow_kafka_exactly import wiring
+from airflow_kafka_exactly.protocol.claims import LifeKind
+from airflow_kafka_exactly.protocol.summary import Summary
+from airflow_kafka_exactly.runtime.membership import Membership
+from airflow_kafka_exactly.runtime.until import Until
+from airflow_kafka_exactly.triggers import ConsumeTrigger
+
+pytestmark = pytest.mark.integration
+
+JOINING, BUSY, NO_CONNECTION, WRONG_TIMEOUT, NO_TOPIC = 20, 40, 60, 60, 20
+TICK_S = 0.01
+LONGEST_TICK_S = 2.0
+"""Far above what the loop may be held for (case 20 measures that), far below a loop that is stuck."""
+
+
+@pytest.fixture
+def world(kafka: str, zookeeper: str, postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    topic = create_topic(kafka, unique("topic"), 1, {})
+    with new_database(postgres) as database:
+        made = make_world(kafka, zookeeper, database, topic)
+        stage.define(monkeypatch, stage.connections(made))
+        stage.configure(monkeypatch, lease_s=45, lease_margin_s=5)
+        with made.coordinator():
+            yield made
+
+
+def arguments(world: World, slot: str, **more: Any) -> dict[str, Any]:
+    given = {
+        "kafka_config_id": stage.KAFKA,
+        "group_id": world.group,
+        "topics": [world.topic],
+        "slot": slot,
+        "owner": slot,
+        "session_timeout_s": 45.0,
+        "max_batch_records": 100,
+        "on_busy": "fail",
+        "adopt_offsets": False,
+        "until": Until(to_end=False).as_dict(),
+        "summary": Summary().as_dict(),
+        "deadline": None,
+    }
+    return {**given, **more}
+
+
+def two_hundred(world: World) -> dict[str, list[ConsumeTrigger]]:
+    """By what should come of them. No constructor raises, whatever it is given: that would end the triggerer."""
+    wrong = {
+        "is not defined": (NO_CONNECTION, {"kafka_config_id": "nowhere"}),
+        "session_timeout_s": (WRONG_TIMEOUT, {"session_timeout_s": 1.0}),
+        "no_such_topic": (NO_TOPIC, {"topics": ["no_such_topic"]}),
+        "is held by another task": (BUSY, {"slot": "busy"}),
+    }
+    found = {
+        said: [ConsumeTrigger(**{**arguments(world, f"wrong-{number}"), **more}) for number in range(many)]
+        for said, (many, more) in wrong.items()
+    }
+    found["joins"] = [ConsumeTrigger(**arguments(world, f"joins-{n}")) for n in range(JOINING)]
+    ConsumeTrigger()  # what lacks everything
+    return found
+
+
+@contextlib.contextmanager
+def somebody_in(world: World, slot: str) -> Iterator[None]:
+    """A life of another task, so that the slot is busy."""
+    settings = world.member_settings(slot, owner="another task")
+    with (
+        wiring.member_ports(world.services, settings.kafka, guarded=False) as ports,
+        Membership(ports, settings, LifeKind.WORKER, Summary()),
+    ):
+        yield
+
+
+async def first_event(trigger: ConsumeTrigger) -> Any:
+    """As a triggerer runs it, with `cleanup` at the end, however it comes."""
+    try:
+        async for event in trigger.run():
+            return event.payload
+    finally:
+        await trigger.cleanup()
+
+
+class Foreign:
+    """Somebody else's trigger in the same event loop."""
+
+    def __init__(self) -> None:
+        self.ticks, self.longest = 0, 0.0
+
+    async def tick(self) -> None:
+        at = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            self.longest, at = max(self.longest, now - at), now
+            self.ticks += 1
+
+
+async def until(what: str, condition: Callable[[], Any], deadline_s: float = 45.0) -> None:
+    limit = time.monotonic() + deadline_s
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < limit, f"after {deadline_s:.0f} s still not: {what}"
+        await asyncio.sleep(0.1)
+
+
+def in_kafka(world: World) -> int:
+    """Members of the group that Kafka knows of, without the one that keeps a slot busy."""
+    with wiring.member_ports(world.services, world.kafka_settings(), guarded=False) as ports:
+        return len([slot for slot in ports.admin.group(world.group).instances if slot.startswith("joins-")])
+
+
+def waiting(world: World) -> int:
+    with wiring.shared_ledger(world.services.ledger) as ledgers:
+        members = ledgers.report.status()["members"]
+    return sum((m["group_id"], m["kind"], m["state"]) == (world.group, "trigger", "current") for m in members)
+
+
+def threads_of_ours() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith(("kafka-exactly-joins", "joins-"))]
+
+
+async def test_case_19_two_hundred_triggers_that_start_at_once_leave_another_alone(world: World) -> None:
+    """20 of them join the group with real consumers (200 would be too many for a small machine); the others lack a connection
+    or a topic, have a wrong argument, or find their slot busy. Each of those ends by itself, with an event that says why."""
+    with somebody_in(world, "busy"):
+        triggers, foreign = two_hundred(world), Foreign()
+        assert sum(map(len, triggers.values())) == 200
+        ticking = asyncio.create_task(foreign.tick())
+        tasks = {said: [asyncio.create_task(first_event(t)) for t in some] for said, some in triggers.items()}
+        joined = tasks.pop("joins")
+        events = {said: await asyncio.wait_for(asyncio.gather(*some), 60) for said, some in tasks.items()}
+        for said, some in events.items():
+            assert Counter(said in event["error"] for event in some) == {True: len(some)}, some[0]
+        await until("the right ones wait", lambda: waiting(world) == in_kafka(world) == JOINING)
+        assert not [task for task in joined if task.done()]
+        for task in joined:
+            task.cancel()
+        ended = await asyncio.gather(*joined, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ended)
+        await until("nothing of ours runs any more", lambda: not threads_of_ours() and waiting(world) == 0)
+        before = foreign.ticks
+        await until("the other goes on", lambda: foreign.ticks > before)
+        assert not ticking.done()
+        ticking.cancel()
+    assert foreign.longest < LONGEST_TICK_S, f"it stood still for {foreign.longest:.2f} s"
