@@ -97,7 +97,8 @@ class RealCluster:
     ) -> None:
         for value in values:
             self._producer.produce(topic, value, key=key, partition=number, headers=list(headers) or None)
-        assert self._producer.flush(30) == 0
+            # One by one: what is sent again because the topic is new to the producer would come after its successors.
+            assert self._producer.flush(30) == 0
 
     def transaction(self, topic: str, *values: bytes, commit: bool) -> None:
         producer = Producer({"bootstrap.servers": self.bootstrap, "transactional.id": unique("tx")})
