@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,7 +13,7 @@ from airflow_kafka_exactly.adapters.kafka import metadata
 from airflow_kafka_exactly.adapters.kafka.client import Client
 from airflow_kafka_exactly.adapters.kafka.codes import OF_ONE_PARTITION, classify
 from airflow_kafka_exactly.adapters.kafka.ownership import Ownership
-from airflow_kafka_exactly.adapters.kafka.topics import TopicWatch
+from airflow_kafka_exactly.adapters.kafka.topics import COMMIT_AGE_S, TopicWatch
 from airflow_kafka_exactly.errors import ConfigurationError, TopicMissing
 from airflow_kafka_exactly.protocol.claims import CommitCode
 from airflow_kafka_exactly.protocol.record import Partition
@@ -37,7 +38,7 @@ class Commits:
         if not offsets:
             return {}
         try:
-            self._topics.look(busy=True)
+            self._topics.look(time.monotonic() - COMMIT_AGE_S)
         except TopicMissing:
             return dict.fromkeys(offsets, TOPIC_GONE)
         except ConfigurationError as wrong:

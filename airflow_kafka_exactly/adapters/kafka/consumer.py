@@ -20,7 +20,7 @@ from airflow_kafka_exactly.adapters.kafka.config import check, consumer_config
 from airflow_kafka_exactly.adapters.kafka.openings import Openings
 from airflow_kafka_exactly.adapters.kafka.ownership import Ownership
 from airflow_kafka_exactly.adapters.kafka.records import Collected, Key, collect
-from airflow_kafka_exactly.adapters.kafka.topics import TopicWatch
+from airflow_kafka_exactly.adapters.kafka.topics import IDLE_AGE_S, TopicWatch
 from airflow_kafka_exactly.adapters.kafka.trouble import (
     Trouble,
     is_corrupt,
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _FILL_S: Final = 0.01
 """With the first record in hand, the rest of a fetch is waited for so long."""
 _STUCK_S: Final = 1.0
+_RETRY_S: Final = 0.1
 
 
 class KafkaConsumers:
@@ -71,10 +72,10 @@ class KafkaGroupConsumer:
         self._held: list[Message] = []
         self._unopened: set[Key] = set()
         """Assigned by Kafka, not (or not yet again) opened by the listener: paused, and tried at each poll."""
-        self._renewed: set[Key] = set()
         self._stuck: dict[Key, float] = {}
         """Positions that the log does not hold, and when to look again."""
-        self._just_assigned: set[Key] = set()
+        self._moved: set[Key] = set()
+        """Assigned or taken away since the first message of a poll."""
         self._paused = self._closing = False
         config |= {"error_cb": self._trouble.heard, "logger": log}
         raw = self._trouble.opening(Consumer, config)
@@ -95,10 +96,12 @@ class KafkaGroupConsumer:
         self._raise_kept()
         self._reopen()
         self._free_stuck()
-        self._held += self._take(max_records - len(self._held), 0.0 if self._held else timeout_s)
+        taken = self._take(max_records - len(self._held), 0.0 if self._held else timeout_s)
+        self._held += taken  # a statement of its own: what is held changes while we take
         self._raise_kept()
-        self._topics.look(busy=bool(self._held))
-        self._renew_topics()
+        if not self._same_topics():
+            time.sleep(min(timeout_s, _RETRY_S))
+            return Polled(())
         held, self._held = self._held, []
         found = collect(held)
         try:
@@ -143,15 +146,15 @@ class KafkaGroupConsumer:
             messages = self._client.consume(1, timeout_s)
             if not messages or room == 1:
                 return messages
-            self._just_assigned.clear()
-            more = self._client.consume(room - 1, _FILL_S)
+            self._moved.clear()
+            messages += self._client.consume(room - 1, _FILL_S)
         except KafkaException as failed:
             if is_fatal_event(failed.args[0]):
                 raise self._trouble.error(failed.args[0]) from failed
             log.warning("polling Kafka: %s", failed)
             self._begin_again()
             return []
-        return messages + (self._without_mixed(more) if self._just_assigned else more)
+        return self._without_mixed(messages) if self._moved else messages
 
     def _begin_again(self) -> None:
         """What the client had taken from its queue when it failed is gone."""
@@ -160,10 +163,12 @@ class KafkaGroupConsumer:
             self._seek(key, self._ownership[key].next)
 
     def _without_mixed(self, messages: list[Message]) -> list[Message]:
-        """Messages from before and after an assignment of the same partition cannot be told apart: fetch them again."""
-        keys = self._just_assigned & {_key(m) for m in messages}
+        """Messages from before and after an assignment of the same partition cannot be told apart, and the first message is
+        from before it: fetch them again."""
+        keys = self._moved & {_key(m) for m in messages}
         for key in keys:
-            self._seek(key, self._ownership[key].next)
+            if (owned := self._ownership.get(key)) is not None:
+                self._seek(key, owned.next)
         return [m for m in messages if _key(m) not in keys]
 
     def _hand_over(self, found: Collected) -> Polled:
@@ -201,6 +206,8 @@ class KafkaGroupConsumer:
     def _free_stuck(self) -> None:
         """The log does not hold the position any more. What retention deleted is a gap, and said so; a log that ends before
         the position has lost records that we had read, which a person must look at."""
+        if not self._stuck or not self._same_topics():
+            return  # in a topic that was made again, an old position means nothing
         for key, not_before in list(self._stuck.items()):
             owned = self._ownership.get(key)
             if owned is None:
@@ -246,7 +253,7 @@ class KafkaGroupConsumer:
             self._client.assign(assigned)
             return
         keys = [(tp.topic, tp.partition) for tp in assigned]
-        self._just_assigned.update(keys)
+        self._moved.update(keys)
         try:
             self._open(keys)
         except BaseException as error:  # noqa: BLE001 -- comes out of poll
@@ -287,14 +294,12 @@ class KafkaGroupConsumer:
         self._client.unassign(lost)
 
     def _open(self, keys: Sequence[Key]) -> None:
-        if not all(self._topics.exists(*key) for key in keys):
-            self._topics.hurry()  # the topic may have grown
-            self._topics.look(busy=True)
-        openings = self._openings.look(self._client, keys, self._renewed) if keys else []
+        if not keys or not self._topics.look(time.monotonic()):
+            return  # the topic may have grown, or been made again
+        openings = self._openings.look(self._client, keys)
         if openings:
             starts = self._listener.assigned(openings)
             self._ownership.add({o.partition: starts[o.partition] for o in openings})
-        self._renewed.difference_update((o.partition.topic, o.partition.number) for o in openings)
 
     def _start(self, key: Key) -> int:
         owned = self._ownership.get(key)
@@ -304,6 +309,9 @@ class KafkaGroupConsumer:
         self._ownership.remove(keys)
         self._unopened.difference_update(keys)
         gone = set(keys)
+        self._moved |= gone
+        for key in gone:
+            self._stuck.pop(key, None)
         self._held = [m for m in self._held if _key(m) not in gone]
 
     def _reopen(self) -> None:
@@ -319,6 +327,14 @@ class KafkaGroupConsumer:
         if not self._paused:
             self._client.resume(_named(opened))
 
+    def _same_topics(self) -> bool:
+        """Whether what is held belongs to the topics that we know: asked after it was fetched, or a record of a topic that was
+        made again would pass for one of the old topic."""
+        now = time.monotonic()
+        known = self._topics.look(now if self._held or self._stuck else now - IDLE_AGE_S)
+        self._renew_topics()
+        return known
+
     def _renew_topics(self) -> None:
         """A topic was deleted and made again: the old partitions are lost, the new ones begin at their beginning (H11)."""
         keys = [
@@ -331,7 +347,6 @@ class KafkaGroupConsumer:
         self._client.pause(_named(keys))
         self._forget(keys)
         self._unopened.update(keys)
-        self._renewed.update(keys)
         self._listener.lost(partitions)
         self._reopen()
 

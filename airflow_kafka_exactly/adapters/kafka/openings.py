@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaException, TopicPartition
 
@@ -26,9 +26,9 @@ class Openings:
         self._settings, self._admin, self._topics, self._trouble = settings, admin, topics, trouble
         self._reset = reset_policy(settings.config)
 
-    def look(self, client: Client, keys: Sequence[Key], renewed: Collection[Key] = ()) -> list[Opening]:
-        """One opening for each partition that exists, sorted. `renewed` are those of a topic that was made again: every
-        record of it is new to us, whatever the policy says.
+    def look(self, client: Client, keys: Sequence[Key]) -> list[Opening]:
+        """One opening for each partition that exists, sorted. Every record of a topic that was made again is new to
+        us, whatever the policy says.
 
         `GroupInUse` for offsets that another program committed, unless the settings adopt them.
         """
@@ -38,7 +38,7 @@ class Openings:
             partition = Partition(self._topics.topic_id(key[0]), key[1], key[0])
             note = self._note(tp) if tp.offset >= 0 else None
             if tp.offset < 0:
-                without.append((partition, key in renewed))
+                without.append((partition, self._topics.made_again(key[0])))
             elif note is not None and note.topic_id not in {"", partition.topic_id}:
                 without.append((partition, True))  # committed for an earlier topic of this name
             else:

@@ -7,6 +7,7 @@ new one.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,14 @@ from airflow_kafka_exactly.adapters.kafka.admin import ClusterAdmin
 from airflow_kafka_exactly.errors import TopicMissing, Unavailable
 from airflow_kafka_exactly.ports import TopicFacts
 
-_BUSY_S: Final = 0.25
-"""With records or offsets in hand the ids may be so old: about a look-up (1 to 2 ms) in a hundred of time."""
-_IDLE_S: Final = 5.0
+log = logging.getLogger(__name__)
+
+COMMIT_AGE_S: Final = 0.25
+"""For an offset commit the ids may be so old: its note names the topic id, so a late one misleads nobody."""
+IDLE_AGE_S: Final = 5.0
 _LOOK_TIMEOUT_S: Final = 2.0
 _AFTER_FAILURE_S: Final = 2.0
+_MISSING_S: Final = 0.25
 _GONE_S: Final = 5.0
 """A topic counts as deleted when it has been missing for so long: a broker that has just started may not know it yet."""
 
@@ -34,6 +38,7 @@ class TopicWatch:
         self._asked_at = time.monotonic()
         self._missing_since: float | None = None
         self._not_before = 0.0
+        self._made_again: set[str] = set()
         self._facts: Mapping[str, TopicFacts] = admin.topics(topics)
 
     def topic_id(self, topic: str) -> str:
@@ -42,28 +47,36 @@ class TopicWatch:
     def exists(self, topic: str, number: int) -> bool:
         return number < self._facts[topic].partitions
 
-    def look(self, *, busy: bool) -> None:
-        """Ask again when the last answer is too old; the age counts from the asking.
+    def made_again(self, topic: str) -> bool:
+        """Since this watch began."""
+        return topic in self._made_again
 
-        `TopicMissing` when a topic is gone for good. A cluster that does not answer changes nothing: it cannot have given
-        the records in hand either.
+    def look(self, since: float) -> bool:
+        """Whether the ids known now were asked for at `since` (monotonic seconds) or later; asks when they were not.
+
+        Records that were fetched before `since` belong to these ids or to topics that are gone: a broker knows a topic's id
+        before it takes its first record. `TopicMissing` when a topic is gone for good.
         """
-        now = time.monotonic()
-        if now - self._asked_at < (_BUSY_S if busy else _IDLE_S) or now < self._not_before:
-            return
-        with self._looking:
-            if self._asked_at > now or self._not_before > now:
-                return  # another thread has just asked
-            asked_at = time.monotonic()
-            try:
-                facts = self._admin.topics(self._names, _LOOK_TIMEOUT_S)
-            except TopicMissing:
-                if self._is_gone(asked_at):
-                    raise
-            except Unavailable:
-                self._not_before = time.monotonic() + _AFTER_FAILURE_S
-            else:
-                self._facts, self._asked_at, self._missing_since = facts, asked_at, None
+        if self._asked_at >= since:
+            return True
+        with self._looking:  # another thread may have asked meanwhile
+            if self._asked_at < since and time.monotonic() >= self._not_before:
+                self._ask()
+            return self._asked_at >= since
+
+    def _ask(self) -> None:
+        asked_at = time.monotonic()
+        try:
+            facts = self._admin.topics(self._names, _LOOK_TIMEOUT_S)
+        except TopicMissing:
+            if self._is_gone(asked_at):
+                raise
+        except Unavailable as failed:
+            log.warning("topic ids not looked up: %s", failed)
+            self._not_before = time.monotonic() + _AFTER_FAILURE_S
+        else:
+            self._made_again |= {t for t in facts if facts[t].topic_id != self._facts[t].topic_id}
+            self._facts, self._asked_at, self._missing_since = facts, asked_at, None
 
     def hurry(self) -> None:
         """The next look asks: Kafka said something odd about a topic."""
@@ -71,5 +84,5 @@ class TopicWatch:
 
     def _is_gone(self, now: float) -> bool:
         self._missing_since = self._missing_since or now
-        self._not_before = now + _BUSY_S
+        self._not_before = now + _MISSING_S
         return now - self._missing_since > _GONE_S

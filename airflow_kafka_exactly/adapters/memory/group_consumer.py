@@ -155,7 +155,6 @@ class MemoryConsumer:
             starts = self._listener.assigned(openings)
             with self._broker.news:
                 self._positions.update((o.partition, starts[o.partition]) for o in openings)
-            self._renewed.difference_update(new)
 
     def _opening(self, key: Key, committed: Committed | None) -> Opening:
         topic = self._broker.topic(key[0])
