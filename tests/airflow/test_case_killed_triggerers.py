@@ -133,10 +133,12 @@ def test_case_09_an_event_that_is_delivered_twice(
         if in_the_midst:
             eventually("it has begun", lambda: table.seen)
         newer = host.start(job="resume", operator=operator, event=event)
+        assert len(table.seen) < PARTITIONS * 1000, "the older one is not done"
         said = [host.said(older), host.said(newer)]
         fenced = [answer for answer in said if "taken this slot over" in answer.get("failed", "")]
         others = [answer for answer in said if answer not in fenced]
         assert len(fenced) == 1, said
+        assert not in_the_midst or fenced == said[:1], "the copy that came later goes on"
         assert "deferred" in others[0], said
         settle(world, host, operator, others[0]["deferred"], table)
     assert table.seen == {(index, offset): 1 for index in range(PARTITIONS) for offset in range(1000)}
