@@ -10,7 +10,7 @@ from simulation.kernel import Process
 from simulation.people import Evidence
 from simulation.world import GROUP, TOPIC, World
 
-from airflow_kafka_exactly.protocol.claims import CommitCode
+from airflow_kafka_exactly.protocol.claims import CommitCode, DoubtState
 
 PARTITIONS_AT_MOST = 5
 
@@ -33,6 +33,7 @@ class Nemesis:
             self._refuse_commits,
             self._second_copy,
             self._second_run,
+            self._old_verdict,
             self._pause_slot,
             self._hold_transaction,
         ]
@@ -180,6 +181,22 @@ class Nemesis:
     def _second_run(self) -> str:
         self._world.kernel.spawn(self._world.kernel.world, "sweep", self._evidence.sweep)
         return "runs an evidence check over everything"
+
+    def _old_verdict(self) -> str:
+        """A task of an evidence run that was cleared writes its verdict again, if possible when its doubt is open again."""
+        world, state = self._world, self._world.ledger.state
+        reopened = [
+            old
+            for old in world.decisions
+            if (doubt := state.doubt(old.doubt_id))
+            and doubt.state is DoubtState.OPEN
+            and doubt.version != old.version
+        ]
+        if not (reopened or world.decisions):
+            return ""
+        old = world.chance.choice(reopened or world.decisions)
+        self._evidence.write(old)
+        return f"writes the verdict on version {old.version} of doubt {old.doubt_id} again"
 
     def _pause_slot(self) -> str:
         """Its process ends and nobody starts another for a while: the group may become empty."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from simulation.points import Wire
 from simulation.world import World
 
 from airflow_kafka_exactly.errors import KafkaExactlyError, Unavailable
-from airflow_kafka_exactly.protocol.claims import CheckReference, DoubtFacts
+from airflow_kafka_exactly.protocol.claims import CheckReference, Decision, DoubtFacts
 from airflow_kafka_exactly.protocol.evidence import Ruling
 from airflow_kafka_exactly.runtime import evidence
 from airflow_kafka_exactly.runtime.evidence import Ruled
@@ -29,6 +30,16 @@ class Evidence:
     def sweep(self) -> None:
         """A run by hand, over everything that is open."""
         self._run(lambda ledger: [facts.doubt_id for facts in ledger.announce(1000, 0.0)])
+
+    def write(self, decision: Decision) -> None:
+        """Once more, by a process of its own."""
+        process = self._world.process("evidence")
+
+        def main() -> None:
+            with contextlib.suppress(KafkaExactlyError):
+                self._ledger(process).decide(decision)
+
+        self._world.start(process, "main", main)
 
     def _announce(self) -> None:
         world = self._world

@@ -16,6 +16,8 @@ from airflow_kafka_exactly.protocol.claims import Claim, CommitCode, Life, Redo
 from airflow_kafka_exactly.protocol.record import OffsetRange
 
 SERVICE = {"ledger": "PostgreSQL", "kafka": "Kafka", "zookeeper": "ZooKeeper"}
+LATE_S = {"ledger.decide": 20.0}
+"""How late, at most. A verdict may wait in a cleared and rerun task until its doubt is another one."""
 IN_ORDER = ("ledger.claim", "ledger.claim_released")
 """A request of these that comes after a newer one of the same process is dropped. Executed, it could grant a claim that its life
 does not know of, which stands in the way until that life is over: a known limit of L1, not looked for here."""
@@ -67,7 +69,8 @@ class Points:
         if fate in (Fate.LOST, Fate.LATE):
             if fate is Fate.LATE and repeatable:
                 self.kernel.at(
-                    self.kernel.chance.uniform(0.05, 4.0), lambda: self._late(process, what, call, asked)
+                    self.kernel.chance.uniform(0.05, LATE_S.get(what, 4.0)),
+                    lambda: self._late(process, what, call, asked),
                 )
             self._wait_in_vain(service)
         self._stop(process, fate, Fate.CRASH_BEFORE, Fate.FREEZE_BEFORE, what)
@@ -79,7 +82,8 @@ class Points:
             self._wait_in_vain(service)
         if fate is Fate.REPEATED and repeatable:
             self.kernel.at(
-                self.kernel.chance.uniform(0.05, 4.0), lambda: self._late(process, what, call, asked)
+                self.kernel.chance.uniform(0.05, LATE_S.get(what, 4.0)),
+                lambda: self._late(process, what, call, asked),
             )
         if fate is Fate.SLOW:
             self.kernel.park(self.kernel.chance.choice((0.0, 0.5, 2.0, 5.0)))

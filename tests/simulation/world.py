@@ -72,6 +72,8 @@ class World:
         self.points.crash, self.points.before, self.points.after = self.crash, self.checks.before, self._after
         self.kernel.on_guard = lambda process: self.crash(process, "the guard: trust ended during an effect")
         self.numbers = 0
+        self.decisions: list[Any] = []
+        """Every verdict and ruling that was written, or refused."""
         self.processes: list[Process] = []
         self.consumers: dict[Process, Any] = {}
 
@@ -138,6 +140,8 @@ class World:
         elif what in ("kafka.commit", "kafka.alter"):
             self.checks.committed(GROUP)
         elif what.startswith("ledger."):
+            if what == "ledger.decide":
+                self.decisions.append(args[0])
             self.checks.after(process, what, args, result)
 
     # -- settings ------------------------------------------------------------------------------------------------------
