@@ -47,11 +47,21 @@ class Slot:
     def __init__(self, world: World, name: str) -> None:
         self._world, self.name = world, name
         self.running: list[Process] = []
+        self.memberships: dict[Process, Membership] = {}
         self.kind = LifeKind.WORKER
         self.paused_until = 0.0
 
     def start(self) -> None:
         self._world.kernel.spawn(self._world.kernel.world, f"airflow {self.name}", self._forever)
+
+    def stop(self) -> bool:
+        """In order, like a task that is cleared or a worker that is asked to end."""
+        for process in self.running:
+            if process.alive and process in self.memberships:
+                stopping = self.memberships[process].background.stopping
+                self._world.kernel.spawn(process, "asked to end", stopping.set)
+                return True
+        return False
 
     def second_copy(self) -> None:
         """Of a worker (or a trigger): Airflow thinks that the first is gone, or an event came twice."""
@@ -96,6 +106,7 @@ class Slot:
             check=world.check_reference(),
             leader_timeout_s=30.0,
         )
+        self.memberships[process] = membership
         with membership:
             if kind is LifeKind.TRIGGER:
                 return await_work(membership, Until(to_end=False), 0.0)

@@ -35,6 +35,8 @@ class Nemesis:
             self._second_run,
             self._old_verdict,
             self._pause_slot,
+            self._stop_member,
+            self._stop_member,
             self._hold_transaction,
         ]
         if world.plan.recreates:
@@ -197,6 +199,10 @@ class Nemesis:
         old = world.chance.choice(reopened or world.decisions)
         self._evidence.write(old)
         return f"writes the verdict on version {old.version} of doubt {old.doubt_id} again"
+
+    def _stop_member(self) -> str:
+        slot = self._world.chance.choice(self._slots)
+        return f"asks {slot.name} to end" if slot.stop() else ""
 
     def _pause_slot(self) -> str:
         """Its process ends and nobody starts another for a while: the group may become empty."""
