@@ -33,6 +33,8 @@ class Member:
         self._ledger, self._clock = membership.ports.ledger, membership.ports.clock
         self._epoch = 0
         self._redo_at = self._ends_looked_at = self._clock.now()
+        self._redo_unanswered = False
+        """Doubts were asked for and no answer came: they may be ours already, and then nobody counts them as released."""
         self._idle_since: float | None = None
         self.ran_records = 0
         self._runner = Runner(
@@ -137,11 +139,12 @@ class Member:
                 self._in.committer.again({p: frontiers[p] for p in notice.partitions if p in frontiers})
 
     def _redo_released(self) -> bool:
-        if self._clock.now() < self._redo_at or not self._released():
+        if self._clock.now() < self._redo_at or not (self._redo_unanswered or self._released()):
             return False
         if self._epoch == 0:
             self._epoch = self._in.voter.epoch()
         self._in.lease.await_trust()
+        self._redo_unanswered = True
         try:
             redos = self._in.background.persist(
                 lambda: self._ledger.claim_released(self._in.life, self._epoch, REDO_RECORDS),
@@ -150,6 +153,7 @@ class Member:
         except StaleEpoch:
             self._epoch = self._in.voter.epoch()
             return False
+        self._redo_unanswered = False
         for redo in redos:
             self._redo(redo)
         self._redo_at = self._clock.now()  # there may be more

@@ -352,3 +352,29 @@ def test_released_doubts_whose_answer_was_lost_are_granted_again(
     monkeypatch.undo()
     assert [redo.claim.range.start for redo in stage.member.claim_released(life, 0, 5)] == [0, 1]
     assert stage.member.claim_released(life, 0, 5) == []
+
+
+def test_h23_doubts_of_a_lost_answer_are_given_again_although_the_epoch_was_raised_in_between(
+    stage: PostgresStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction commits, its answer is lost, a new leader is elected: who asks with the old votes is refused, and whoever
+    asks with the new ones gets what was granted. Nobody else ever could."""
+    a, b = stage.life("a"), stage.life("b")
+    stage.mark(a, stage.claim(a, 0, 1), 1, 0)
+    stage.die(a)
+    assert stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)
+    stage.ask(b, stage.part(0, 1))  # the redelivered record brings the payload
+    granted, really = list[Any](), stage.member._redos
+
+    def lost(*arguments: Any) -> Any:
+        granted.extend(really(*arguments))
+        raise Unavailable("PostgreSQL", "test", "no answer came")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.member, "_redos", lost)
+        with pytest.raises(Unavailable):
+            stage.member.claim_released(b, 0, 5)
+    epoch = stage.leader.raise_epoch("another")
+    with pytest.raises(StaleEpoch):
+        stage.member.claim_released(b, 0, 5)
+    assert stage.member.claim_released(b, epoch, 5) == granted != []

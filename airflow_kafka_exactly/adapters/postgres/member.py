@@ -14,7 +14,7 @@ from airflow_kafka_exactly.adapters.postgres.effect import EffectCursor, effect_
 from airflow_kafka_exactly.adapters.postgres.pool import Connection, Database
 from airflow_kafka_exactly.adapters.postgres.rows import of_check, of_life, of_offsets, of_record, to_record
 from airflow_kafka_exactly.adapters.postgres.statements import statements
-from airflow_kafka_exactly.errors import Fenced, Unavailable
+from airflow_kafka_exactly.errors import Fenced, StaleEpoch, Unavailable
 from airflow_kafka_exactly.protocol.claims import (
     Claim,
     ClaimPart,
@@ -194,7 +194,10 @@ class PostgresMemberLedger:
             attempt = unanswered.pop() if unanswered else str(uuid.uuid4())
         try:
             return self._redos(life, {"epoch": epoch, "attempt": attempt, "limit": limit})
-        except Unavailable:
+        except (
+            Unavailable,
+            StaleEpoch,
+        ):  # refused for its epoch, an attempt may have been granted before it was asked again
             with self._lock:
                 self._unanswered.setdefault(life, []).append(attempt)
             raise
