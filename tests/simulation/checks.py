@@ -45,6 +45,9 @@ class Checks:
         self._granted: set[int] = set()
         self._leases: dict[Any, float] = {}
         """Until when each life was promised not to be fenced, as its own questions were answered."""
+        self._events = 0
+        self._raised: dict[str, int] = {}
+        self._loaded: dict[tuple[str, str], int] = {}
         self._offsets: dict[tuple[str, int], int] = {}
         self._backward: set[tuple[str, int]] = set()
         target.on_send, target.on_effect = self.sending, self.happened
@@ -116,7 +119,12 @@ class Checks:
 
     def after(self, process: Process, what: str, args: tuple[Any, ...], result: Any) -> None:
         held = self._held.pop(process.name, None)
-        if what == "ledger.open_life":
+        self._events += 1
+        if what == "ledger.raise_epoch":
+            self._raised[process.name] = self._events
+        elif what == "ledger.load":
+            self._loaded[process.name, args[0]] = self._events
+        elif what == "ledger.open_life":
             self._leases[result] = self._state.clock.now() + args[0].lease_s
         elif what == "ledger.renew":
             self._leases[args[0]] = self._state.clock.now() + args[1]
@@ -301,10 +309,14 @@ class Checks:
         if contenders[:1] != [election]:
             self.violate(f"S6: {election.process} voted after its session was over")
 
-    def voted(self, leading: Any, group_id: str, epoch: int) -> None:
+    def voted(self, process: Process, leading: Any, group_id: str, epoch: int) -> None:
         """S6, when a leader answers: only what its own epoch can have claimed counts."""
         if epoch != self._state.epoch or leading is None:
             return
+        if self._loaded.get((process.name, group_id), 0) < self._raised.get(process.name, 0):
+            self.violate(
+                f"S6: {process} votes in epoch {epoch} and has not loaded {group_id} since it raised it"
+            )
         known, missing, heard = self._ledger.leader.load(group_id), [], leading.desks[group_id].filter
         for partition, span in known.ranges:
             offsets = np.array([r.offset for r in self._records(group_id, partition, span)], dtype=np.int64)

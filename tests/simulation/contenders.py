@@ -88,7 +88,7 @@ class Contender:
         def watched(ballot: Ballot) -> BallotAnswer:
             answer = vote(ballot)
             self._world.checks.led(self.election, self._world.zookeeper.contenders)
-            self._world.checks.voted(leading._leader, ballot.life.group_id, answer.epoch)
+            self._world.checks.voted(made.clock, leading._leader, ballot.life.group_id, answer.epoch)
             return answer
 
         oracle = self._world.plan.mode == "oracle"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,9 +40,29 @@ def hunt(name: str, seeds: Iterable[int]) -> Caught:
     for seed in seeds:
         result = run_seed(seed)
         steps += result.steps
-        if result.violation:
+        if result.violation and not fails_anyway(seed):
             return Caught(name, seed, steps, result.violation)
     return Caught(name, 0, steps, "")
+
+
+def fails_anyway(seed: int) -> bool:
+    """Without the fault, in a process of its own: such a seed has found something else, and catches nothing here."""
+    command = [
+        sys.executable,
+        "-m",
+        "simulation.run",
+        "--seeds",
+        "1",
+        "--first",
+        str(seed),
+        "--processes",
+        "1",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [*command, "--transcripts", folder], capture_output=True, text=True, check=False
+        )
+    return done.returncode != 0
 
 
 def hunt_elsewhere(name: str, seeds: int) -> Caught:

@@ -101,10 +101,10 @@ class Network:
             heard = client.alive and server.alive and faults.connected(client.name, server.name)
             if heard and not client.frozen and not server.frozen:
                 left.append((client, server, link))
-            elif server.alive:
-                kernel.spawn(server, "hang up", link.hang_up)
-            elif client.alive:
+            else:  # each end finds out by itself: a frozen server tells nobody
                 link.break_off()
+                if server.alive:
+                    kernel.spawn(server, "stream broke", link.forgotten)
         self.links = left
         kernel.at(2 * self.settings.keepalive_s, self.watch)
 
@@ -139,6 +139,9 @@ class SimulatedLink(MemoryLink):
     def close(self) -> None:
         if self._at.alive:
             self._network.points.kernel.spawn(self._at, "hang up", self.hang_up)
+
+    def forgotten(self) -> None:
+        self._server.leave(self._life, self)
 
     def break_off(self) -> None:
         self._why = self._why or Unavailable("the leader", "simulated", "the stream broke")
