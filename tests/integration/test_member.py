@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from world import Effects, World, eventually, make_world
@@ -269,3 +270,48 @@ def test_released_doubts_are_redone_by_a_member(led: World) -> None:
     member.join()
     assert effects.seen == {(0, 0): 1, (0, 1): 1, (0, 2): 1}
     assert effects.records[-1].value == b"flaky"
+
+
+def test_h23_doubts_whose_answer_was_lost_are_redone_although_the_epoch_was_raised(
+    led: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claims are ours, nobody has told us, and by now nobody counts the doubts as released."""
+    from airflow_kafka_exactly.adapters.postgres.member import PostgresMemberLedger
+    from airflow_kafka_exactly.errors import Unavailable
+    from airflow_kafka_exactly.protocol.claims import Decision, Verdict
+
+    effects, healed, really = Effects(), threading.Event(), PostgresMemberLedger._redos
+    losses: list[int] = []
+
+    def flaky(record: Record) -> None:
+        if record.value == b"flaky" and not healed.is_set():
+            raise ValueError("who knows")
+        effects(record)
+
+    with wiring.shared_ledger(led.services.ledger) as ledgers:
+
+        def lost_once(self: PostgresMemberLedger, *asked: Any) -> Any:
+            redos = really(self, *asked)
+            if redos and not losses:
+                losses.append(ledgers.leader.raise_epoch("another"))
+                raise Unavailable("PostgreSQL", "test", "no answer came")
+            return redos
+
+        monkeypatch.setattr(PostgresMemberLedger, "_redos", lost_once)
+        led.produce([b"a", b"flaky", b"b"])
+        member = led.run("dag.task", UserFunction(apply=flaky), Until(to_end=False))
+        (doubt,) = eventually("the doubt is announced", lambda: ledgers.evidence.announce(10, 60.0))
+        healed.set()
+        decision = Decision(
+            doubt_id=doubt.doubt_id,
+            version=doubt.version,
+            verdict=Verdict.NOT_APPLIED,
+            by="a test",
+            evidence={},
+        )
+        assert ledgers.evidence.decide(decision)
+        eventually("the doubt is redone", lambda: effects.seen[0, 1])
+    member.stop()
+    member.join()
+    assert losses
+    assert not effects.repeated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from simulation.checks import Checks
 from simulation.kernel import Process
 from simulation.network import SimulatedChannel
 from simulation.points import ConsumersWire, MemberLedgerWire, Wire
@@ -25,10 +26,11 @@ IDLE_S = 1.5
 class Guard:
     """The effect guard of one process; the kernel ends a process that goes on after its trust window during an effect."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, process: Process, checks: Checks) -> None:
+        self._process, self._checks = process, checks
 
     def trusted_until(self, ends_at: float) -> None:
+        self._checks.trusting(self._process, ends_at)
         self._process.trusted_until = ends_at
 
     def begin(self) -> None:
@@ -127,5 +129,5 @@ def member_ports(world: World, process: Process) -> MemberPorts:
         directory=SimulatedDirectory(world.zookeeper, process),
         channel=channel,
         clock=process,
-        guard=Guard(process),
+        guard=Guard(process, world.checks),
     )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from simulation.effects import Effect, Key, Target, key_of
 from simulation.kernel import Process
-from simulation.plan import Kind, Plan
+from simulation.plan import Plan
 
 from airflow_kafka_exactly.adapters.memory.ledger import MemoryLedger
 from airflow_kafka_exactly.adapters.memory.ledger_state import DoubtRow, PlaceRow
@@ -45,6 +45,7 @@ class Checks:
         self._granted: set[int] = set()
         self._leases: dict[Any, float] = {}
         """Until when each life was promised not to be fenced, as its own questions were answered."""
+        self._life_of: dict[str, Any] = {}
         self._events = 0
         self._raised: dict[str, int] = {}
         self._loaded: dict[tuple[str, str], int] = {}
@@ -75,12 +76,21 @@ class Checks:
         claim, life = found
         if life.over:
             self.violate(f"S1: {process} makes the effect of {_say(key)} after its life was {life.state}")
+        if self._state.clock.now() > self._leases.get(life.life, 0.0):
+            self.violate(f"S1: {process} makes the effect of {_say(key)} after its lease")
         if not claim.started > key[2] >= claim.start:
             self.violate(f"S3: {process} makes the effect of {_say(key)}; started is {claim.started}")
         if claim.applied > key[2]:
             self.violate(
                 f"S3: {process} makes the effect of {_say(key)} after its applied mark {claim.applied}"
             )
+
+    def trusting(self, process: Process, ends_at: float) -> None:
+        """The trust window (and the guard's slack) ends before the lease that the ledger has promised, by any clock."""
+        life = self._life_of.get(process.name)
+        over_s = ends_at / process.rate - self._leases.get(life, float("inf"))
+        if over_s > 0:
+            self.violate(f"S1: {process} trusts itself {over_s:.2f} s longer than its lease")
 
     def happened(self, effect: Effect) -> None:
         if self._target.count[effect.key] > 1:
@@ -119,6 +129,23 @@ class Checks:
 
     def after(self, process: Process, what: str, args: tuple[Any, ...], result: Any) -> None:
         held = self._held.pop(process.name, None)
+        self._remember(process, what, args, result)
+        if what in CLAIMING:
+            self._claimed(process, what, held, result)
+        elif what in LIFE_GUARDED and held is not None:
+            self._marked(process, what, held, self._marks_of(args[0]))
+        elif what in LEADING:
+            self._led(process, what, held, result)
+            if what == "ledger.read_back":
+                self._read_back(process, *args[1:])
+        elif what == "ledger.decide" and result:
+            self._decided(args[0], held)
+        elif what == "ledger.effect_commit":
+            self._target.happen([statement[1][0] for statement in result.executed], process)
+        self.look()
+
+    def _remember(self, process: Process, what: str, args: tuple[Any, ...], result: Any) -> None:
+        """Promises, and the order of a leader's questions."""
         self._events += 1
         if what == "ledger.raise_epoch":
             self._raised[process.name] = self._events
@@ -126,19 +153,9 @@ class Checks:
             self._loaded[process.name, args[0]] = self._events
         elif what == "ledger.open_life":
             self._leases[result] = self._state.clock.now() + args[0].lease_s
+            self._life_of[process.name] = result
         elif what == "ledger.renew":
             self._leases[args[0]] = self._state.clock.now() + args[1]
-        elif what in CLAIMING:
-            self._claimed(process, what, held, result)
-        elif what in LIFE_GUARDED and held is not None:
-            self._marked(process, what, held, self._marks_of(args[0]))
-        elif what in LEADING:
-            self._led(process, what, held, result)
-        elif what == "ledger.decide" and result:
-            self._decided(args[0], held)
-        elif what == "ledger.effect_commit":
-            self._target.happen([statement[1][0] for statement in result.executed], process)
-        self.look()
 
     def _marks_of(self, life: Any) -> Marks:
         places = self._state.places.values()
@@ -173,6 +190,14 @@ class Checks:
                     self.violate(
                         f"S5: claim {claim.claim_id} of {process} grants {claim.partition} {offset}, whose effect happened"
                     )
+
+    def _read_back(self, process: Process, group_id: str, offsets: Any) -> None:
+        for partition, offset in offsets.items():
+            place = self._state.place(group_id, partition)
+            if place is not None and place.committed != offset:
+                self.violate(
+                    f"S8: {process} read back {offset} of {partition}, and {place.committed} counts as known"
+                )
 
     def _led(self, process: Process, what: str, held: tuple[bool, float], result: Any) -> None:
         epoch_ok, lease_left = held
@@ -330,61 +355,6 @@ class Checks:
         place = self._state.place(group_id, partition)
         log = self._log(place) if place is not None else None
         return [r for r in log.records if r.offset in span] if log is not None else []
-
-    # -- the end -------------------------------------------------------------------------------------------------------
-
-    def pending(self, group_id: str) -> list[str]:
-        """What is not settled yet, in words; empty when L1 holds."""
-        left = []
-        for topic in self._broker._topics.values():
-            for number, log in enumerate(topic.logs):
-                if log.end:
-                    left += self._pending_of(group_id, topic.partition(number), log.stable)
-        return left
-
-    def _pending_of(self, group_id: str, partition: Any, end: int) -> list[str]:
-        place = self._state.place(group_id, partition)
-        if place is None:
-            return [f"{partition} was never opened"]
-        left = [
-            f"doubt {d.doubt_id} at {d.start} of {partition} is {d.state}, {d.kind}, "
-            f"{'durable' if d.durable else 'without payload'}: {d.reason}"
-            for d in place.doubts
-            if not d.closed
-        ]
-        left += [
-            f"claim {c.claim_id} of {c.life} [{c.start}, {c.stop}) of {partition} is open"
-            for c in place.claims
-            if not c.settled
-        ]
-        if place.frontier < end:
-            left.append(f"the frontier of {partition} is {place.frontier}, its end {end}")
-        found = self._broker.group(group_id).offsets.get((partition.topic, partition.number))
-        if place.frontier and (found is None or found.offset < place.frontier):
-            left.append(
-                f"the offset of {partition} is {found.offset if found else None}, its frontier {place.frontier}"
-            )
-        left += [
-            f"orphan commit [{o.start}, {o.stop}) of {partition} is open"
-            for o in place.orphans
-            if o.state == "open"
-        ]
-        return left
-
-    def settled(self, group_id: str) -> None:
-        """L2 at the end: each record has its one effect, or is a dead letter that had none."""
-        for place in self._state.group_places(group_id):
-            log = self._log(place)
-            buried = {letter.record.offset for letter in place.letters}
-            for record in log.records if log is not None else ():
-                effects = self._target.count[key_of(place.partition, record.offset)]
-                if record.offset in buried:
-                    if effects and self._plan.kind not in (Kind.UNSURE, Kind.UNCHECKED):
-                        self.violate(
-                            f"L2: {place.partition} {record.offset} is a dead letter and had its effect"
-                        )
-                elif effects != 1:
-                    self.violate(f"L2: {place.partition} {record.offset} has {effects} effects at the end")
 
 
 def _keys(doubt: DoubtRow) -> list[Key]:

@@ -127,7 +127,7 @@ class Functions:
         if kernel.chance.random() >= self._plan.in_flight:
             target.happen(keys, process)
             return
-        delay = kernel.chance.uniform(0.0, 1.5)  # effect_timeout is 2 s
+        delay = kernel.chance.uniform(0.0, self._plan.flight_s)
         target.flying.update(keys)
 
         def arrive() -> None:

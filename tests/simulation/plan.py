@@ -58,13 +58,14 @@ class Plan:
     effect_s: float
     in_flight: float
     """The chance that an effect reaches its target only after a while, whatever becomes of the process."""
+    flight_s: float
+    """How long, at most: below `effect_timeout_s`, and in some plans longer than a lease."""
     session_s: float
     lease: LeaseSettings
     filter: FilterSettings
     skew: float
     act_s: float
     announce_again_s: float
-    check_timeout_s: float
     rates: Rates
     triggers: bool
     recreates: bool
@@ -113,6 +114,13 @@ def draw(seed: int, mode: str = "normal") -> Plan:
     )
 
 
+def _announce_again(chance: random.Random) -> float:
+    """Two draws, of which one is not used any more: seeds that were named before keep their plans."""
+    seconds = chance.uniform(2.0, 6.0)
+    chance.random()
+    return seconds
+
+
 def _drawn(seed: int, mode: str) -> Plan:
     """It has a generator of its own: what is drawn here does not move what is drawn later."""
     chance = random.Random(f"plan {seed}")
@@ -120,6 +128,7 @@ def _drawn(seed: int, mode: str) -> Plan:
     session_s = chance.uniform(6.0, 7.0)
     trust_s = chance.uniform(3.5, min(session_s, lease_s - 1.2) - 0.5)
     rough = chance.random() < 0.85
+    long_flight_s = random.Random(f"effect {seed}").choice((2.0, 15.0))
     many = chance.random() < 0.02  # more than a filter holds
     scale = chance.choice((0.3, 1.0, 2.0)) if rough else 0.0
     return Plan(
@@ -136,20 +145,20 @@ def _drawn(seed: int, mode: str) -> Plan:
         raises=chance.choice((0.0, 0.0, 0.1, 0.3)),
         proves=chance.choice((0.0, 0.0, 0.1)),
         effect_s=0.0 if many else chance.choice((0.0, 0.01, 0.1, 0.4)),
-        in_flight=chance.choice((0.0, 0.3)),
+        in_flight=(in_flight := chance.choice((0.0, 0.3)) * (not many)),
+        flight_s=0.75 * (effect_timeout_s := long_flight_s if in_flight else 2.0),
         session_s=session_s,
         lease=LeaseSettings(
             lease_s=lease_s,
             margin_s=lease_s - trust_s,
             renew_every_s=chance.uniform(0.5, trust_s / 2.1),
-            effect_timeout_s=2.0,
+            effect_timeout_s=effect_timeout_s,
             fence_grace_s=chance.uniform(0.2, 3.0),
         ),
         filter=FilterSettings(capacity=1000, error_rate=chance.choice((0.001, 0.02, 0.1))),
         skew=chance.choice((0.0, 0.02)),
         act_s=chance.uniform(8.0, 25.0),
-        announce_again_s=chance.uniform(2.0, 6.0),
-        check_timeout_s=chance.uniform(1.0, 2.5),
+        announce_again_s=_announce_again(chance),
         rates=Rates(
             lost=0.006 * scale,
             answer_lost=0.006 * scale,

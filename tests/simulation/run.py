@@ -134,7 +134,7 @@ class Run:
         if now < self._look_at or not self._produced:
             return False
         self._look_at = now + 0.5
-        return not self.world.checks.pending(GROUP)
+        return not self.world.ending.pending(GROUP)
 
     _look_at, _produced = 0.0, False
     expected = ""
@@ -147,13 +147,13 @@ class Run:
         for task, failure in world.kernel.failures:
             who = f"{task.process.name} {task.name}" if task is not None else "an event"
             return f"bug: {who}: {type(failure).__name__}: {failure}"
-        pending = world.checks.pending(GROUP)
+        pending = world.ending.pending(GROUP)
         if world.kernel.steps > STEPS_AT_MOST:
             return f"bug: {STEPS_AT_MOST} steps in {world.kernel.now:.1f} s: something spins"
         if pending:
             return f"L1: {HEAL_S:.0f} s after everything healed: {'; '.join(pending)}"
         try:
-            world.checks.settled(GROUP)
+            world.ending.settled(GROUP)
         except Violation as broken:
             return str(broken)
         return ""

@@ -34,16 +34,6 @@ def test_s1_to_s8_and_l1_hold_in_drawn_runs(first: int) -> None:
     assert all(r.effects for r in results)
 
 
-FOUND = {
-    5383: "redos whose answer was lost, and then an older epoch: claimed by a life that did not know of them"
-}
-
-
-@pytest.mark.parametrize("seed", FOUND)
-def test_seeds_that_found_something_find_it_no_more(seed: int) -> None:
-    assert run_seed(seed).violation == "", FOUND[seed]
-
-
 @pytest.mark.parametrize("first", range(1, 51, AT_ONCE))
 def test_s5_any_vote_is_safe(first: int) -> None:
     """The leader's votes are drawn from a hat."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from simulation.checks import Checks
 from simulation.effects import Functions, Target
+from simulation.ending import Ending
 from simulation.faults import Faults, Script
 from simulation.kernel import Kernel, Process, Task
 from simulation.network import Network
@@ -69,6 +70,7 @@ class World:
         self.target = Target(self.kernel, self.trace)
         self.functions = Functions(plan, self.target, self.points)
         self.checks = Checks(plan, self.ledger, self.target, self.broker)
+        self.ending = Ending(plan, self.ledger, self.target, self.broker, self.checks)
         self.points.crash, self.points.before, self.points.after = self.crash, self.checks.before, self._after
         self.kernel.on_guard = lambda process: self.crash(process, "the guard: trust ended during an effect")
         self.numbers = 0
