@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import islice
+from operator import attrgetter, itemgetter, lt
 from typing import NamedTuple
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -58,6 +59,12 @@ class RawRecord(NamedTuple):
     timestamp_ms: int
 
 
+def strictly_growing(records: Sequence[RawRecord]) -> bool:
+    """Whether each offset comes once, and after all smaller ones. Asked for each record several times: C code does it."""
+    offsets = list(map(itemgetter(0), records))
+    return all(map(lt, offsets, islice(offsets, 1, None)))
+
+
 @dataclass(frozen=True, slots=True)
 class FencingToken:
     """For targets that can refuse an old writer: later claims of a record carry a greater `claim_id`."""
@@ -86,7 +93,8 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PartitionBatch:
-    """One partition's part of a batch: the records that were polled in `range`, in offset order; possibly none (a gap)."""
+    """One partition's part of a batch: the records that were polled in `range`, each offset once and in order (S1); possibly
+    none (a gap)."""
 
     partition: Partition
     range: OffsetRange
@@ -97,6 +105,8 @@ class PartitionBatch:
             self.records[0].offset in self.range and self.records[-1].offset in self.range
         ):
             raise ValueError(f"records of {self.partition} outside of {self.range}")
+        if not strictly_growing(self.records):
+            raise ValueError(f"offsets of {self.partition} in {self.range} do not grow")
 
     def between(self, start: int, stop: int) -> tuple[RawRecord, ...]:
         """The records whose offsets lie in `[start, stop)`."""

@@ -176,10 +176,14 @@ class KafkaGroupConsumer:
         for key, piece in found.pieces.items():
             owned = self._ownership.get(key)
             if owned is None:
+                continue  # taken away meanwhile
+            handed = owned.take(piece)
+            if handed is None:
+                self._seek(key, owned.next)
                 continue
-            if (batch := owned.take(piece)) is not None:
-                batches.append(batch)
-            if piece.at_end:
+            if handed.batch is not None:
+                batches.append(handed.batch)
+            if handed.at_end:
                 at_end.add(owned.partition)
         if found.pieces:
             self._trouble.all_well()

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from airflow_kafka_exactly.adapters.kafka.records import Key, Piece
-from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch, RawRecord
+from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch
+from airflow_kafka_exactly.protocol.sequence import take
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    batch: PartitionBatch | None
+    """None when there is nothing new."""
+    at_end: bool
 
 
 @dataclass(slots=True)
@@ -16,16 +27,27 @@ class Owned:
     next: int
     """Where the next range begins: moves only by what is handed over."""
 
-    def take(self, piece: Piece) -> PartitionBatch | None:
-        """The range from where the last one stopped, over any gap; None when there is nothing new."""
-        start, stop = self.next, max(self.next, piece.stop)
-        if stop == start:
+    def take(self, piece: Piece) -> Handed | None:
+        """The range from where the last one stopped, over any gap. None when the client's order makes no sense: nothing has
+        moved, and it must fetch from `next` again."""
+        start = self.next
+        taken = take(start, piece.records, piece.ends)
+        if taken is None:
+            log.error(
+                "%s: Kafka's client went back to an offset that it had passed over; fetching from %d again",
+                *(self.partition, start),
+            )
             return None
-        records: list[RawRecord] = piece.records
-        if records and records[0].offset < start:
-            records = [r for r in records if r.offset >= start]
-        self.next = stop
-        return PartitionBatch(self.partition, OffsetRange(start, stop), tuple(records))
+        if taken.surplus:
+            log.warning(
+                "%s: Kafka's client handed %d records out that it had handed out before; dropped, the next offset is %d",
+                *(self.partition, taken.surplus, taken.stop),
+            )
+        self.next = taken.stop
+        if taken.stop == start:
+            return Handed(None, taken.at_end)
+        batch = PartitionBatch(self.partition, OffsetRange(start, taken.stop), taken.records)
+        return Handed(batch, taken.at_end)
 
 
 class Ownership:

@@ -1,4 +1,6 @@
-"""Messages into records, in bulk. This is the hot loop: what is done for each record is done by C code in `map` and `zip`.
+"""Messages into records, in bulk, in the order in which they came.
+
+This is the hot loop: what is done for each record is done by C code in `map` and `zip`.
 
 consume() -> [Message, ...] -> {(topic, number): Piece} and [trouble, ...]
 """
@@ -15,6 +17,7 @@ from typing import Any, Final, cast
 from confluent_kafka import KafkaError, Message
 
 from airflow_kafka_exactly.protocol.record import Headers, RawRecord
+from airflow_kafka_exactly.protocol.sequence import End
 
 Key = tuple[str, int]
 """Topic name and partition number: what Kafka's client goes by."""
@@ -25,9 +28,7 @@ class Piece:
     """What one poll brought for one partition."""
 
     records: list[RawRecord] = field(default_factory=list)
-    stop: int = 0
-    """Behind the last record, or the end of the partition that was reported."""
-    at_end: bool = False
+    ends: list[End] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -65,10 +66,7 @@ def collect(messages: Sequence[Message]) -> Collected:
 
 def _add_records(found: Collected, messages: Sequence[Message]) -> None:
     for key, run in _runs(messages):
-        piece = found.piece(key)
-        piece.records.extend(raw_records(run))
-        piece.stop = piece.records[-1].offset + 1
-        piece.at_end = False
+        found.piece(key).records.extend(raw_records(run))
 
 
 def _add_event(found: Collected, message: Message, error: KafkaError) -> None:
@@ -78,8 +76,7 @@ def _add_event(found: Collected, message: Message, error: KafkaError) -> None:
     topic, number, offset = message.topic(), message.partition(), message.offset()
     if topic is not None and number is not None and offset is not None:
         piece = found.piece((topic, number))
-        piece.stop = max(piece.stop, offset)
-        piece.at_end = True
+        piece.ends.append((len(piece.records), offset))
 
 
 def _runs(messages: Sequence[Message]) -> Iterator[tuple[Key, list[Message]]]:

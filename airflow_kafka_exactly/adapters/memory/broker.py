@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from airflow_kafka_exactly.adapters.memory.broker_admin import MemoryAdmin
 from airflow_kafka_exactly.adapters.memory.group import Committed, Group, Member, Refusal
 from airflow_kafka_exactly.adapters.memory.group_consumer import MemoryConsumer
-from airflow_kafka_exactly.adapters.memory.log import PartitionLog, Topic
+from airflow_kafka_exactly.adapters.memory.log import Handing, PartitionLog, Topic
 from airflow_kafka_exactly.errors import TopicMissing, Unavailable
 from airflow_kafka_exactly.ports import Clock, RebalanceListener
 from airflow_kafka_exactly.protocol.claims import CommitCode
@@ -91,6 +91,11 @@ class MemoryBroker:
         with self.news:
             self.log(topic, number).held_at = offset
             self.news.notify_all()
+
+    def hand_out(self, topic: str, number: int, handing: Handing) -> None:
+        """The next fetch that finds records gives the consumer what `handing` makes of them: some twice, or out of order."""
+        with self.news:
+            self.log(topic, number).handing = handing
 
     # -- groups --------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from airflow_kafka_exactly.errors import ConfigurationError, Fenced, GroupInUse,
 from airflow_kafka_exactly.ports import Polled, RebalanceListener
 from airflow_kafka_exactly.protocol.claims import CommitCode, Opening
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch
+from airflow_kafka_exactly.protocol.sequence import take
 from airflow_kafka_exactly.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -184,10 +185,14 @@ class MemoryConsumer:
                 partition = partitions[(self._turn + at) % len(partitions)]
                 log, start = self._broker.log(partition.topic, partition.number), self._positions[partition]
                 records, stop = log.read(start, room)
-                if stop > start:
-                    batches.append(PartitionBatch(partition, OffsetRange(start, stop), tuple(records)))
-                    self._positions[partition] = stop
-                    room -= len(records)
+                came = log.handed_out(records)
+                taken = take(start, came, [(len(came), stop)])
+                if taken is None:
+                    continue  # fetched again by the next poll
+                if taken.stop > start:
+                    batches.append(PartitionBatch(partition, OffsetRange(start, taken.stop), taken.records))
+                    self._positions[partition] = taken.stop
+                    room -= len(taken.records)
                 if stop >= log.stable and self._told_end.get(partition) != stop:
                     self._told_end[partition] = stop
                     at_end.add(partition)

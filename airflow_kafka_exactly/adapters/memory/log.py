@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from airflow_kafka_exactly.protocol.record import Headers, OffsetRange, Partition, RawRecord
+
+Handing = Callable[[list[RawRecord]], list[RawRecord]]
+"""How a client hands out what it fetched, when it does so wrongly."""
 
 
 @dataclass(slots=True)
@@ -14,6 +18,8 @@ class PartitionLog:
     end: int = 0
     held_at: int | None = None
     """The first offset of an open transaction: nobody reads it or what is behind it."""
+    handing: Handing | None = None
+    """For the next fetch that finds records."""
 
     @property
     def stable(self) -> int:
@@ -43,6 +49,12 @@ class PartitionLog:
         if len(found) > limit:
             return found[:limit], (found[limit - 1].offset + 1 if limit else position)
         return found, max(position, self.stable)
+
+    def handed_out(self, records: list[RawRecord]) -> list[RawRecord]:
+        if self.handing is None or not records:
+            return records
+        handing, self.handing = self.handing, None
+        return handing(records)
 
 
 @dataclass(slots=True)
