@@ -16,7 +16,7 @@ from demo.progress import Progress, wait_for
 
 PAYMENTS_DAG, EVIDENCE_DAG = "demo_payments", "kafka_exactly_evidence_check"
 _BUSY_SECONDS = 90.0
-_GUARD = "adapters/guard.py"
+_GUARD = "adapters/guard/watch.py"
 _LISTENS = "0A"  # in /proc/net/tcp
 
 

@@ -43,7 +43,7 @@ def guard_of(pid: int) -> int:
     children = [
         c for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()
     ]
-    (guard,) = [int(c) for c in children if b"guard.py" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    (guard,) = [int(c) for c in children if b"guard/watch.py" in Path(f"/proc/{c}/cmdline").read_bytes()]
     return guard
 
 
