@@ -71,6 +71,10 @@ class Stage:
         """End the life's lease now."""
         raise NotImplementedError
 
+    def forget_settled(self) -> None:
+        """A fault: no doubt remembers any more that an applied mark has passed it."""
+        raise NotImplementedError
+
     # -- verbs
 
     def life(self, slot: str = "a", *, owner: str = "", opened: bool = True, **more: Any) -> Life:
@@ -200,6 +204,11 @@ class MemoryStage(Stage):
     def expire(self, life: Life) -> None:
         self.state.lives[life].lease_until = self.clock.now() - 1
 
+    def forget_settled(self) -> None:
+        for place in self.state.places.values():
+            for doubt in place.doubts:
+                doubt.settled = False
+
 
 class PostgresStage(Stage):
     def __init__(self, conninfo: str) -> None:
@@ -228,6 +237,9 @@ class PostgresStage(Stage):
             life.slot,
             life.incarnation,
         )
+
+    def forget_settled(self) -> None:
+        self.sql("update kafka_exactly.doubt set settled = false")
 
     def empty(self) -> None:
         """Forget everything, for the next example of a property test. The audit trail refuses, so it stays."""

@@ -6,22 +6,19 @@ at who won. `WHERE EXISTS (… another row …)` in place of the row locks loses
 
 from __future__ import annotations
 
-import random
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
-from ledger_stage import GROUP, PLACE, PostgresStage, record
+from hammer import LOG, Hammer
+from ledger_stage import GROUP, PLACE, PostgresStage
+from races import held, mark_call, together, until_blocked
 
 from airflow_kafka_exactly.errors import Fenced, StaleEpoch, Unavailable
-from airflow_kafka_exactly.protocol.claims import Claim, DoubtState, Life, Mark, Verdict
-from airflow_kafka_exactly.protocol.evidence import Answer
+from airflow_kafka_exactly.protocol.claims import DoubtState, Life, Verdict
 from airflow_kafka_exactly.protocol.record import OffsetRange
 
 pytestmark = pytest.mark.integration
@@ -38,33 +35,6 @@ def stage(database: str) -> Iterator[PostgresStage]:
 def threads() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(8) as pool:
         yield pool
-
-
-@contextmanager
-def held(stage: PostgresStage, call: str, *parameters: Any) -> Iterator[psycopg.Connection[Any]]:
-    """A transaction that has called a function of the ledger and not committed yet."""
-    with psycopg.connect(stage.settings.conninfo) as connection:
-        connection.execute(f"select * from kafka_exactly.{call}".encode(), parameters)
-        yield connection
-        connection.commit()
-
-
-def until_blocked(stage: PostgresStage, work: Future[Any]) -> None:
-    """Until a session of this database waits for a lock (or the work is done, which the test then finds out)."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and not work.done():
-        waiting = stage.sql(
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-        )
-        if waiting[0][0]:
-            return
-        time.sleep(0.005)
-    assert not work.done(), "it did not wait"
-
-
-def mark_call(life: Life, claim: Claim, applied: int) -> tuple[Any, ...]:
-    call = "mark(%s, %s, %s, %s::bigint[], %s::bigint[], %s::bigint[])"
-    return (call, life.group_id, life.slot, life.incarnation, [claim.claim_id], [applied], [applied])
 
 
 # -- fence and applied mark
@@ -208,16 +178,6 @@ def test_race_two_claims_of_one_range(stage: PostgresStage, threads: ThreadPoolE
 # -- the others
 
 
-def together(threads: ThreadPoolExecutor, works: list[Callable[[], Any]]) -> list[Any]:
-    start = threading.Barrier(len(works))
-
-    def at_once(work: Callable[[], Any]) -> Any:
-        start.wait(20)
-        return work()
-
-    return [f.result(30) for f in [threads.submit(at_once, work) for work in works]]
-
-
 def test_race_two_processes_open_one_slot(stage: PostgresStage, threads: ThreadPoolExecutor) -> None:
     lives = together(threads, [lambda: stage.life("s", opened=False)] * 4)
     assert sorted(life.incarnation for life in lives) == [1, 2, 3, 4]
@@ -255,64 +215,6 @@ def test_race_a_doubt_is_announced_once(stage: PostgresStage, threads: ThreadPoo
     assert len(ids) == len(set(ids))
 
 
-LOG = 400
-
-
-class Hammer:
-    """Members, a leader and evidence at once on one partition; every effect is counted."""
-
-    def __init__(self, stage: PostgresStage) -> None:
-        self.stage, self.lock, self.stop = stage, threading.Lock(), threading.Event()
-        self.effects = dict.fromkeys(range(LOG), 0)
-
-    def effect(self, offset: int) -> None:
-        with self.lock:
-            self.effects[offset] += 1
-
-    def member(self, slot: str, seed: int) -> None:
-        chance, life = random.Random(seed), self.stage.life(slot)
-        while not self.stop.is_set():
-            try:
-                self.work(life, chance)
-            except (Fenced, StaleEpoch):
-                life = self.stage.life(slot)
-
-    def work(self, life: Life, chance: random.Random) -> None:
-        start = min(self.stage.frontier() + chance.randrange(8), LOG - 1)
-        stop = min(LOG, start + chance.randrange(1, 30))
-        doubtful = [(start, start + 1)] if chance.random() < 0.2 else []
-        for claim in self.stage.ask(
-            life, self.stage.part(start, stop, doubtful), epoch=self.stage.epoch
-        ).granted:
-            self.run(life, claim, chance)
-        for redo in self.stage.member.claim_released(life, self.stage.epoch, 3):
-            self.run(life, redo.claim, chance)
-
-    def run(self, life: Life, claim: Claim, chance: random.Random) -> None:
-        for offset in range(claim.range.start, claim.range.stop):
-            if chance.random() < 0.1:
-                self.stage.member.give_back(life, claim.claim_id, offset)
-                return
-            self.stage.member.mark(life, [Mark(claim.claim_id, offset + 1, offset)])
-            if chance.random() < 0.1:
-                self.stage.member.raise_doubt(life, claim, [record(offset)], offset + 1, "boom")
-                continue
-            self.effect(offset)
-            if chance.random() < 0.03:
-                self.stage.expire(life)
-                return
-            self.stage.member.mark(life, [Mark(claim.claim_id, offset + 1, offset + 1)])
-
-    def others(self) -> None:
-        for overdue in self.stage.leader.overdue():
-            self.stage.leader.fence(self.stage.epoch, overdue.life)
-        for facts in self.stage.evidence.announce(50, 0):
-            records = self.stage.evidence.payload(facts.doubt_id)
-            with self.lock:
-                happened = bool(records) and self.effects[records[0].offset] > 0
-            self.stage.weigh(facts, Answer.YES if happened else Answer.NO)
-
-
 def test_race_everybody_at_once(stage: PostgresStage, threads: ThreadPoolExecutor) -> None:
     """No deadlock comes out, no effect happens twice, and everything is settled in the end (S1, S2, L1)."""
     hammer = Hammer(stage)
@@ -328,7 +230,7 @@ def test_race_everybody_at_once(stage: PostgresStage, threads: ThreadPoolExecuto
         member.result(30)
     assert stage.doubts() == [], "L1"
     assert stage.frontier() == LOG
-    assert set(hammer.effects.values()) == {1}
+    assert set(hammer.counted().values()) == {1}
     assert {d["state"] for d in stage.report.doubts(GROUP, False)} <= {DoubtState.CLOSED}
     assert stage.report.reconcile(GROUP, {PLACE: LOG}) == []
 

@@ -127,7 +127,7 @@ class MemoryReportLedger:
             found: list[Mapping[str, Any]] = []
             for partition, offset in sorted(committed.items()):
                 place = self._state.place(group_id, partition)
-                rows = list(_outcomes(place)) if place else []
+                rows = [r for r in _outcomes(place) if r.start < offset] if place else []
                 found += deviations(partition, place.frontier if place else 0, offset, rows)
             return found
 
@@ -144,6 +144,8 @@ def _outcomes(place: PlaceRow) -> Iterator[Outcome]:
     for d in place.doubts:
         what = d.outcome.value if d.outcome else "doubt" if d.durable else "bare doubt"
         yield Outcome(what, d.doubt_id, d.first, d.last + 1, f"{d.kind.value}, {d.state.value}")
+        if d.applied_by is not None:
+            yield Outcome("settled", d.applied_by, d.first, d.last + 1, "before it was folded")
     for letter in place.letters:
         offset = letter.record.offset
         yield Outcome("dead letter", letter.number, offset, offset + 1)

@@ -32,8 +32,17 @@ def fold(place: PlaceRow) -> int:
             break
         position = step
     place.frontier = position
-    place.claims = [c for c in place.claims if not (c.settled and c.stop <= position)]
+    for claim in [c for c in place.claims if c.settled and c.stop <= position]:
+        place.claims.remove(claim)
+        _keep_applied(place, claim)
     return position
+
+
+def _keep_applied(place: PlaceRow, gone: ClaimRow) -> None:
+    """Which claim applied a doubt's records: no decision reads it, it is what `reconcile` finds two outcomes by (S1)."""
+    for doubt in place.touching(gone.start, gone.stop):
+        if gone.doubt is None and gone.start <= doubt.first and doubt.last < gone.stop:
+            doubt.applied_by = gone.claim_id
 
 
 def note_settled(place: PlaceRow) -> None:

@@ -86,6 +86,8 @@ class DoubtRow:
     announced_at: float | None = None
     quiet_until: float | None = None
     closed_at: float | None = None
+    applied_by: int | None = None
+    """The folded claim whose applied mark covered its records."""
 
     @property
     def durable(self) -> bool:

@@ -70,3 +70,20 @@ def test_case_01_a_doubt_below_the_committed_offset_is_no_outcome(stage: Stage) 
     assert (durable["start"], durable["pending"]) == (0, True)
     assert (bare["start"], bare["stop"], bare["pending"]) == (1, 2, False)
     assert stage.report.reconcile(GROUP, {Partition("topic-id-7", 0, "unknown"): 4})[0]["stop"] == 4
+
+
+def test_case_01_a_record_that_was_applied_and_redone_has_two_outcomes(stage: Stage) -> None:
+    """Its claim's row is folded, so only what the doubt kept of it can tell."""
+    a, b = stage.life("a"), stage.life("b")
+    claim = stage.claim(a, 0, 2)
+    stage.ask(b, stage.part(1, 2))
+    stage.apply(a, claim)
+    assert stage.report.status()["claims_open"] == 0
+    stage.forget_settled()
+    assert stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)
+    (redo,) = stage.member.claim_released(b, stage.epoch, 5)
+    assert stage.report.reconcile(GROUP, {PLACE: 1}) == []
+    stage.apply(b, redo.claim)
+    (found,) = stage.report.reconcile(GROUP, {PLACE: 2})
+    assert (found["start"], found["stop"], found["pending"]) == (1, 2, False)
+    assert f"claim {claim.claim_id} settled" in found["what"]

@@ -7,12 +7,24 @@ declare
   d doubt;
   place bigint;
   held boolean;
+  applied boolean;
 begin
   select partition_id into place from doubt where doubt_id = p_doubt;
   perform lock_partitions(array[place]);
-  perform note_settled(place);
+  perform note_settled(place, null);
   select * into d from doubt where doubt_id = p_doubt and version = p_version and state = 'open' for update;
   if d.doubt_id is null then
+    return false;
+  end if;
+  -- Both in one snapshot: an effect that commits meanwhile finds its claim neither held any more nor noted yet. A claim over it
+  -- that is open may still have its effect: only its own life, or its fence, ends that.
+  select coalesce(bool_or(c.state = 'open' and c.applied <= d.last_record), false),
+         d.settled or d.kind in ('vote', 'collision') and coalesce(bool_or(
+           c.doubt_id is null and c.range_start <= d.first_record
+           and d.last_record < case when c.state = 'settled' then c.range_stop else c.applied end), false)
+    into held, applied
+    from claim c where c.partition_id = place and c.range_start <= d.last_record and c.range_stop > d.first_record;
+  if applied and (p_verdict <> 'applied' or p_dead_letter) then
     return false;
   end if;
   if p_verdict = 'unknown' and not p_dead_letter then
@@ -20,10 +32,7 @@ begin
     perform note('doubt', p_doubt, 'unknown', p_by, p_evidence);
     return true;
   end if;
-  -- A claim over it may still have its effect: only its own life, or its fence, ends that (H30).
-  select exists (select from claim c where c.partition_id = place and c.state = 'open'
-                    and c.range_start <= d.last_record and c.range_stop > d.first_record and c.applied <= d.last_record) into held;
-  if held or (d.settled and (p_verdict <> 'applied' or p_dead_letter)) or (p_dead_letter and not d.durable) then
+  if held or (p_dead_letter and not d.durable) then
     return false;
   end if;
   if p_dead_letter then

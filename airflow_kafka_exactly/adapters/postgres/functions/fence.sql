@@ -40,7 +40,7 @@ begin
     delete from claim where claim_id = c.claim_id;
   end if;
   if c.applied > c.range_start then
-    perform note_settled(c.partition_id);
+    perform note_settled(c.partition_id, null);
   end if;
   if c.started > c.applied then
     d.partition_id := c.partition_id;

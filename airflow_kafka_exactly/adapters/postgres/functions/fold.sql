@@ -11,7 +11,6 @@ declare
 begin
   select frontier into old_frontier from partition where partition_id = p_partition;
   pos := old_frontier;
-  perform note_settled(p_partition);
   loop
     step := null;
     -- Ranges of one table never overlap, so the last one that starts at or below `pos` is the only one that can hold it.
@@ -31,18 +30,32 @@ begin
   if pos > old_frontier then
     update partition set frontier = pos where partition_id = p_partition;
   end if;
-  delete from claim where partition_id = p_partition and state = 'settled' and range_stop <= pos;
+  perform note_settled(p_partition, pos);
   return pos;
 end $$;
 
-create or replace function kafka_exactly.note_settled(p_partition bigint) returns void
+create or replace function kafka_exactly.note_settled(p_partition bigint, p_fold_to bigint) returns void
 language plpgsql set search_path = kafka_exactly as $$
 begin
-  -- A doubt about a part of a claim outlives the claim's row: what its applied mark said must be kept before that is folded.
+  -- A doubt about a part of a claim outlives the claim's row: what its applied mark said is kept, and the rows of settled claims
+  -- below `p_fold_to` go (null: none). One statement, one snapshot: an effect's transaction settles its claim without the
+  -- partition's lock, and a row that went without having been noted would let a record run again that was applied (S1).
+  with gone as (delete from claim where partition_id = p_partition and state = 'settled' and range_stop <= p_fold_to)
   update doubt d
      set settled = true, version = version + 1, announced_at = null, quiet_until = null
-    from claim c
+    from claim c  -- those that go included: nothing of a statement sees what another part of it does
    where d.partition_id = p_partition and d.state = 'open' and d.kind in ('vote', 'collision') and not d.settled
      and c.partition_id = p_partition and c.doubt_id is null and c.range_start <= d.first_record
      and d.last_record < case when c.state = 'settled' then c.range_stop else c.applied end;
+end $$;
+
+create or replace function kafka_exactly.keep_applied() returns trigger
+language plpgsql set search_path = kafka_exactly as $$
+-- Whatever takes a settled claim's row away: the doubts about its records keep which claim applied them. No decision reads this.
+-- It is the second witness, for `reconcile`: a record that was applied and redone has two outcomes (S1).
+begin
+  update doubt d set applied_by = old.claim_id
+   where d.partition_id = old.partition_id and int8range(d.range_start, d.range_stop) && int8range(old.range_start, old.range_stop)
+     and old.range_start <= d.first_record and d.last_record < old.range_stop;
+  return null;
 end $$;

@@ -61,7 +61,7 @@ begin
   d.written_by := c.life_id;
   d.claim_id := p_claim;
   d.reason := p_reason;
-  perform note_settled(place);
+  perform note_settled(place, null);
   perform question(d, p_first, p_stop, false);
   update doubt set stored_to = range_stop
    where partition_id = place and kind = 'raised' and state = 'open' and claim_id = p_claim

@@ -61,5 +61,8 @@ select a.partition_id,
        d.doubt_id, d.first_record, d.last_record + 1, d.kind || ', ' || d.state
   from asked a join kafka_exactly.doubt d using (partition_id) where d.first_record < a.committed
 union all
+select a.partition_id, 'settled', d.applied_by, d.first_record, d.last_record + 1, 'before it was folded'
+  from asked a join kafka_exactly.doubt d using (partition_id) where d.applied_by is not null and d.first_record < a.committed
+union all
 select a.partition_id, 'dead letter', x.dead_letter_id, x.record_offset, x.record_offset + 1, coalesce(x.doubt_id::text, '')
   from asked a join kafka_exactly.dead_letter x using (partition_id) where x.record_offset < a.committed

@@ -1,0 +1,11 @@
+-- Which claim's applied mark covered the records of a doubt, kept when that claim's row goes: what `reconcile` finds a record
+-- with two outcomes by, whatever the functions made of it.
+
+alter table doubt add column applied_by bigint;
+
+create function keep_applied() returns trigger language plpgsql as $$
+begin
+  return null;  -- the functions replace it, as they are loaded with each `migrate`
+end $$;
+create trigger claim_keep_applied after delete on claim
+  for each row when (old.state = 'settled' and old.doubt_id is null) execute function keep_applied();
