@@ -111,10 +111,6 @@ class ChaosStack(AirflowStack):
             ledger=self._through(ledger, LEDGER),
             effects=self._through(self._effects, EFFECTS),
         )
-        kafka = json.loads(found["kafka_default"])
-        # Added partitions are seen in seconds; the default is five minutes.
-        kafka["extra"]["topic.metadata.refresh.interval.ms"] = 5_000
-        found["kafka_default"] = json.dumps(kafka)
         return {f"AIRFLOW_CONN_{name.upper()}": value for name, value in found.items()}
 
     def _through(self, link: Link, database: str) -> str:

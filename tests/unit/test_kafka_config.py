@@ -78,6 +78,7 @@ def test_what_is_missing_is_completed_and_what_the_user_chose_is_kept() -> None:
     assert config["enable.partition.eof"] is True
     assert config["fetch.queue.backoff.ms"] == 10
     assert config["queued.min.messages"] == 1_000_000
+    assert config["topic.metadata.refresh.interval.ms"] == 10_000, "added partitions would be idle for 300 s"
     assert (config["fetch.min.bytes"], config["max.poll.interval.ms"]) == (7, 60_000)
     assert config["session.timeout.ms"] == 15_000
     assert config["heartbeat.interval.ms"] * 3 <= config["session.timeout.ms"]

@@ -20,6 +20,10 @@ RESET_TO_LATEST: Final = frozenset({"latest", "end", "largest"})
 RESET_REFUSED: Final = frozenset({"error", "none"})
 """Legal for librdkafka: a partition without a committed offset is then an error (and so it is here)."""
 
+REFRESH_MS: Final = 10_000
+"""So often each member asks one broker what its topics are: a request of some hundred bytes, for a thousand waiting triggers a
+hundred a second in the whole cluster."""
+
 _TRUE: Final = frozenset({"true", "t", "1", "yes", "on"})
 
 _CONSUMER_ONLY: Final = (
@@ -164,6 +168,8 @@ def consumer_config(settings: KafkaSettings, slot: str) -> dict[str, Any]:
     config.setdefault("fetch.queue.backoff.ms", 10)
     config.setdefault("queued.min.messages", 1_000_000)
     config.setdefault("queued.max.messages.kbytes", max(1, settings.prefetch_max_bytes // 1024))
+    # The stock 300 s would leave partitions that a topic gets later idle for so long, and `until="end"` waiting for them.
+    config.setdefault("topic.metadata.refresh.interval.ms", REFRESH_MS)
     # An offset commit or a lookup waits for one request; librdkafka's 60 s would hold a revoke up for as long.
     config.setdefault("socket.timeout.ms", int(settings.request_timeout_s * 1000))
     config.update(

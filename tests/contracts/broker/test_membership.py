@@ -202,6 +202,7 @@ def test_the_offsets_of_an_empty_group_alone_can_be_altered(cluster: Cluster, me
 
 
 def test_partitions_that_a_topic_gets_later_are_assigned_too(cluster: Cluster, member: Member) -> None:
+    assert set(cluster.config()) <= {"bootstrap.servers"}, "with the product's own client settings"
     topic = cluster.topic(1)
     one = member(settings(cluster, topic))
     one.poll_until(lambda: one.owns(0))
