@@ -126,8 +126,9 @@ class Desk:
         return _joined(new)
 
     def ask(self, ballot: Ballot) -> tuple[Query, Digests]:
-        """Every id asked about enters the filter, whatever will be answered (S6), and what is new is reserved for the asking
-        slot in the same step: a second slot that asks a moment later finds both. Returns the digests that are new."""
+        """Every id asked about enters the filter, whatever will be answered (S6), and stays at least until the next but one
+        rotation. What is new is reserved for the asking slot in the same step: a second slot that asks a moment later finds
+        both. Returns the digests that are new."""
         known = []
         for part in ballot.parts:
             found = self.filter.add(part.digests)
@@ -157,7 +158,10 @@ class Desk:
         judged[others] = Vote.DOUBTFUL  # never "wait": that was a dead end in the model
         votes = np.full(len(part.offsets), Vote.FRESH, dtype=np.uint8)
         votes[known] = judged
-        self._reserve(slot, part, votes == Vote.FRESH)
+        fresh = votes == Vote.FRESH
+        self._reserve(slot, part, fresh)
+        # A ballot may be on its way for longer than a rotation, which forgets what was known before it began.
+        self.filter.add(part.digests[fresh & known])
         self._count_votes(votes)
         return votes
 

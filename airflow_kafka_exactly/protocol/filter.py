@@ -10,7 +10,8 @@ the youngest; all are asked. When the youngest is nearly full:
 
 1. `begin_rotation` starts a new youngest at once, so what is asked from now on survives; the caller adds what is reserved;
 2. the caller reads from the ledger what S6 wants kept (unfolded claims, unclosed doubts, orphans) and adds it;
-3. `end_rotation` forgets every generation but the new youngest and the one before it.
+3. `end_rotation` forgets every generation that is older than the rotation before this one. Those that a load, a slow ledger or
+   many additions started since then stay: so each id that was asked about since the eve of the last rotation is known.
 
 If the ledger does not answer between 1 and 3 nothing is forgotten; generations are added instead, which costs false positives
 (see `expected_false_positive_rate`), never a forgotten id. Each generation has half of the stated error rate, because as a rule
@@ -52,6 +53,10 @@ class VoteFilter:
         self._settings = settings
         self._generations = [_Generation.empty(settings.capacity, settings.error_rate / 2)]
         """The youngest first."""
+        self._before_last: list[_Generation] = []
+        """What was there before the last rotation began: the next one forgets it."""
+        self._outlived: list[_Generation] = []
+        """What the end of the rotation that has begun forgets."""
 
     def add(self, digests: Digests) -> Known:
         """Add ids; tells which were known before. Ids of older generations are added to the youngest again, so that everything
@@ -93,11 +98,13 @@ class VoteFilter:
             self._generations[0].add(digests[~youngest.test(digests)])
 
     def begin_rotation(self) -> None:
+        self._outlived, self._before_last = self._before_last, self._generations[:]
         self._start_generation(0)
 
     def end_rotation(self) -> None:
         """Only after everything that S6 wants kept was added since `begin_rotation`."""
-        del self._generations[2:]
+        self._generations = [g for g in self._generations if g not in self._outlived]
+        self._outlived = []
 
     def absorb(self, other: VoteFilter) -> None:
         """The union with another leader's or a standby's filter. Generations of the same size are merged where the result

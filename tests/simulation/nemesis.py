@@ -38,9 +38,10 @@ class Nemesis:
             self._stop_member,
             self._stop_member,
             self._hold_transaction,
+            self._recreate_topic,
         ]
         if world.plan.recreates:
-            self._acts += [self._recreate_topic] * 3
+            self._acts += [self._recreate_topic] * 2
 
     def start(self) -> None:
         every_s = self._world.plan.rates.nemesis_every_s
@@ -63,17 +64,18 @@ class Nemesis:
             process.frozen_until = min(process.frozen_until, world.kernel.now)
 
     def _recreate_topic(self) -> str:
-        """Its name then means another topic; what the old one left unsettled is gone."""
+        """Its name then means another topic, which may have fewer partitions; what the old one left unsettled is gone."""
         world = self._world
         if not world.has_topic():
             return ""
         world.broker.delete_topic(TOPIC)
+        partitions = world.chance.randint(1, world.plan.partitions)
 
         def create() -> None:
             if not world.has_topic():
-                world.broker.create_topic(TOPIC, world.plan.partitions)
+                world.broker.create_topic(TOPIC, partitions)
                 for number in range(world.plan.records // 2):
-                    world.broker.produce(TOPIC, b"again", number=number % world.plan.partitions)
+                    world.broker.produce(TOPIC, b"again", number=number % partitions)
 
         world.kernel.at(world.chance.choice((0.0, 0.0, 1.5)), create)
         return "deletes the topic and makes another one of its name"

@@ -46,7 +46,10 @@ class Evidence:
         kernel, ledger = world.kernel, self._ledger(world.kernel.world)
         while True:
             kernel.park(kernel.chance.uniform(0.2, 1.0))
-            found = [facts.doubt_id for facts in ledger.announce(50, world.plan.announce_again_s)]
+            found = [
+                facts.doubt_id
+                for facts in ledger.announce(world.plan.announce_limit, world.plan.announce_again_s)
+            ]
             if found:
                 self._run(lambda _, ids=found: ids)
 

@@ -66,10 +66,11 @@ class Plan:
     skew: float
     act_s: float
     announce_again_s: float
+    announce_limit: int
     rates: Rates
     triggers: bool
     recreates: bool
-    """The topic is deleted and made anew."""
+    """The topic is deleted and made anew again and again, not only now and then."""
     prefetch_bytes: int
     window_s: float
 
@@ -114,11 +115,13 @@ def draw(seed: int, mode: str = "normal") -> Plan:
     )
 
 
-def _announce_again(chance: random.Random) -> float:
-    """Two draws, of which one is not used any more: seeds that were named before keep their plans."""
-    seconds = chance.uniform(2.0, 6.0)
+def _announcing(seed: int, chance: random.Random) -> tuple[float, int]:
+    """After how long a doubt is announced again, and how many at once: few and soon, and whoever is never served starves.
+    Two draws that are not used any more: seeds that were named before keep the rest of their plans."""
+    chance.uniform(2.0, 6.0)
     chance.random()
-    return seconds
+    own = random.Random(f"announcer {seed}")
+    return own.choice((0.1, 2.0, own.uniform(2.0, 6.0))), own.choice((1, 3, 50))
 
 
 def _drawn(seed: int, mode: str) -> Plan:
@@ -158,7 +161,8 @@ def _drawn(seed: int, mode: str) -> Plan:
         filter=FilterSettings(capacity=1000, error_rate=chance.choice((0.001, 0.02, 0.1))),
         skew=chance.choice((0.0, 0.02)),
         act_s=chance.uniform(8.0, 25.0),
-        announce_again_s=_announce_again(chance),
+        announce_again_s=(announcing := _announcing(seed, chance))[0],
+        announce_limit=announcing[1],
         rates=Rates(
             lost=0.006 * scale,
             answer_lost=0.006 * scale,

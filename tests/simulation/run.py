@@ -169,6 +169,7 @@ class Run:
     def _produce_one(self, number: int, partition: int) -> None:
         world = self.world
         try:
+            partition %= len(world.broker.topic(TOPIC).logs)  # it may have been made again with fewer
             world.broker.produce(TOPIC, b"v%d" % number, number=partition)
         except TopicMissing:
             return

@@ -1,5 +1,6 @@
 """The vote filter: complete, of stated error, rotated without forgetting, and fast in bulk."""
 
+import random
 import time
 from collections.abc import Callable
 
@@ -77,6 +78,37 @@ def test_a_rotation_forgets_only_what_is_older_than_the_last_one() -> None:
     assert votes.test(ids(0, 10)).all()
     assert votes.test(ids(900, 1800)).all()
     assert votes.test(ids(10, 900)).mean() < 0.1
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_s6_what_was_asked_since_the_eve_of_the_last_rotation_is_known_whatever_is_loaded_meanwhile(
+    seed: int,
+) -> None:
+    """Loads and a slow ledger start further generations between the two ends of a rotation."""
+    chance, votes, at = random.Random(seed), VoteFilter(SMALL), 0
+    first: list[Digests] = []
+    for _ in range(4):
+        since: list[Digests] = []
+        at = asked_some(chance, votes, at, since)
+        votes.begin_rotation()
+        today: list[Digests] = []
+        at = asked_some(chance, votes, at, today)
+        votes.end_rotation()
+        assert all(votes.test(digests).all() for digests in (*since, *today))
+        first = first or since
+    assert np.concatenate([votes.test(digests) for digests in first]).mean() < 0.5, "old ids are forgotten"
+
+
+def asked_some(chance: random.Random, votes: VoteFilter, at: int, asked: list[Digests]) -> int:
+    """Up to four loads or additions of ids never heard of; returns the first number that is free then."""
+    for _ in range(chance.randint(1, 4)):
+        digests = ids(at, at := at + chance.choice((1, 50, 400, 800)))
+        if chance.random() < 0.5:
+            votes.load(lambda d=digests: [d])
+        else:
+            votes.add(digests)
+        asked.append(digests)
+    return at
 
 
 def test_ids_of_an_older_generation_that_are_asked_again_outlive_the_next_rotation() -> None:

@@ -343,6 +343,33 @@ def test_s6_what_is_claimed_after_the_ledger_was_read_and_then_dropped_outlives_
     assert leader.desks["g"].filter.test(part(0, 100).digests).all()
 
 
+@pytest.mark.parametrize("loaded", [0, 700])
+@pytest.mark.parametrize("rotations", [1, 2])
+def test_s6_a_ballot_that_is_on_its_way_longer_than_a_rotation_is_still_reserved_and_known(
+    rotations: int, loaded: int
+) -> None:
+    """With what the ledger has, the rotation may start more than one generation."""
+    desk = Desk(opened(settings=FilterSettings(capacity=1000, error_rate=0.001)))
+    leader, ballot = desk.leader, Ballot(life("b"), (part(0, 200),))
+    for slot in ("a", "b", "c"):
+        desk.hello(life(slot))
+    desk.vote(life("a"), part(0, 200))
+    leader.step(le.DropAsked(Dropped(life("a"), (P0,))), 0.0)
+    asked = leader.step(le.Asked(77, ballot), 0.0)
+    while isinstance(asked[0], le.Replicate):
+        asked = leader.step(le.Replicated(77, np.zeros(len(asked[0].digests), dtype=np.bool_)), 0.0)
+    at = 0
+    for _ in range(rotations):
+        while not leader.step(le.Ticked(), 0.0):
+            desk.vote(life("a"), part(at, at := at + 400, P1))
+            leader.step(le.Progressed("g", {P1: at}), 0.0)
+        leader.step(le.Loaded(7, "g", "c", [(P1, OffsetRange(5000, 5000 + loaded))]), 0.0)
+    (answer,) = leader.step(le.FactsRead(77, ([Fact.UNKNOWN] * 200,)), 0.0)
+    assert isinstance(answer, le.Answer)
+    assert set(answer.answer.votes[0].tolist()) == {FRESH}
+    assert desk.vote(life("c"), part(0, 200)) == [DOUBTFUL] * 200
+
+
 def test_a_rotation_whose_ledger_does_not_answer_is_asked_for_again() -> None:
     leader = opened([(P0, OffsetRange(0, 700))], FilterSettings(capacity=1000))
     leader.desks["g"].filter.add(part(700, 800).digests)

@@ -179,7 +179,8 @@ class MemoryConsumer:
     def _fetch(self, max_records: int) -> Polled:
         with self._broker.news:
             batches, at_end, room = [], set(), max_records
-            partitions = sorted(self._positions)
+            # The topic may have been made again since the poll began: its records are another topic's.
+            partitions = sorted(filter(self._is_current, self._positions))
             self._turn += 1
             for at in range(len(partitions)):
                 partition = partitions[(self._turn + at) % len(partitions)]

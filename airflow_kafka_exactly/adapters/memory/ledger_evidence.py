@@ -33,9 +33,8 @@ class MemoryEvidenceLedger:
     def announce(self, limit: int, again_after_s: float) -> Sequence[DoubtFacts]:
         with self._state.lock:
             now = self._state.clock.now()
-            due = [d for d in self._all() if d.state is DoubtState.OPEN and _due(d, now, again_after_s)][
-                :limit
-            ]
+            due = [d for d in self._all() if d.state is DoubtState.OPEN and _due(d, now, again_after_s)]
+            due = sorted(due, key=_waited)[:limit]
             for doubt in due:
                 doubt.announced_at = now
             return [self._facts(doubt) for doubt in due]
@@ -153,6 +152,11 @@ class MemoryEvidenceLedger:
 def _due(doubt: DoubtRow, now: float, again_after_s: float) -> bool:
     quiet = doubt.quiet_until is not None and doubt.quiet_until > now
     return not quiet and (doubt.announced_at is None or doubt.announced_at <= now - again_after_s)
+
+
+def _waited(doubt: DoubtRow) -> tuple[bool, float]:
+    """Whoever waited longest has its turn first: doubts that nothing closes must not starve the others (L1)."""
+    return (doubt.announced_at is not None, doubt.announced_at or 0.0)
 
 
 def _held(doubt: DoubtRow) -> ClaimRow | None:

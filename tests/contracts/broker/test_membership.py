@@ -1,13 +1,13 @@
 """Who owns what, in which order the listener hears of it, and what an offset commit is answered."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from brokers import Cluster, TestMember, all_owned, eventually, settings
 
 from airflow_kafka_exactly.errors import Fenced, GroupInUse
-from airflow_kafka_exactly.protocol.claims import CommitCode
+from airflow_kafka_exactly.protocol.claims import CommitCode, Opening
 from airflow_kafka_exactly.protocol.record import Partition
 
 Member = Callable[..., TestMember]
@@ -81,6 +81,26 @@ def test_case_07_a_close_is_quick_and_tells_the_listener_nothing(cluster: Cluste
     assert time.monotonic() - begun < 5
     assert len(one.told) == told
     assert one.consumer.assignment() == frozenset()
+
+
+def test_a_topic_made_again_while_its_partitions_are_opened_hands_over_nothing_of_the_new_one(
+    cluster: Cluster, member: Member
+) -> None:
+    """The listener asks the ledger, which takes time; then the poll goes on."""
+    topic = cluster.topic(3)
+    one = member(settings(cluster, topic))
+
+    def made_again(openings: Sequence[Opening]) -> None:
+        one.on_assign = lambda _: None
+        old.update(o.partition for o in openings)
+        cluster.recreate(topic, 1)
+        cluster.produce(topic, b"of the new topic")
+
+    old: set[Partition] = set()
+    one.on_assign = made_again
+    one.poll_until(one.values, within_s=60)
+    assert one.values() == [b"of the new topic"]
+    assert old.isdisjoint(b.partition for b in one.batches if b.records)
 
 
 def test_case_05_nothing_to_commit_is_a_no_op(cluster: Cluster, member: Member) -> None:

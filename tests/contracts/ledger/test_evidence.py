@@ -192,6 +192,13 @@ def test_open_doubts_are_announced_once_and_again_when_the_event_was_lost(stage:
     assert len(stage.evidence.announce(10, 0)) == 3, "a sweep asks for all"
 
 
+def test_l1_every_open_doubt_has_its_turn_to_be_announced(stage: Stage) -> None:
+    """Doubts that nothing closes, due again at once, must not starve the newer ones."""
+    stage.doubt(stage.life(), 0, 40)
+    announced = [f.range.start for _ in range(4) for f in stage.evidence.announce(10, 0)]
+    assert sorted(announced) == list(range(40))
+
+
 def test_decided_doubts_are_not_announced(stage: Stage) -> None:
     stage.doubt(stage.life(), 0, 1)
     stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)

@@ -1,11 +1,12 @@
 -- name: announce
+-- Whoever waited longest has its turn first: doubts that nothing closes must not starve the others (L1).
 update kafka_exactly.doubt set announced_at = clock_timestamp()
  where doubt_id in (
    select doubt_id from kafka_exactly.doubt
     where state = 'open'
       and (announced_at is null or announced_at <= clock_timestamp() - make_interval(secs => %(again_s)s))
       and (quiet_until is null or quiet_until <= clock_timestamp())
-    order by doubt_id limit %(limit)s for update skip locked)
+    order by announced_at nulls first, doubt_id limit %(limit)s for update skip locked)
 returning doubt_id
 
 -- name: hold
