@@ -23,7 +23,7 @@ from airflow_kafka_exactly.ports import EvidenceLedger
 from airflow_kafka_exactly.protocol.claims import DoubtFacts, DoubtKind
 from airflow_kafka_exactly.protocol.evidence import AskCheck, Ruling, cases, weigh
 from airflow_kafka_exactly.protocol.evidence import AskPerson as Undecidable
-from airflow_kafka_exactly.protocol.record import OffsetRange
+from airflow_kafka_exactly.protocol.record import LAST_OFFSET, OffsetRange
 from airflow_kafka_exactly.runtime import evidence
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ CASES_AT_MOST = 100
 RECORDS_SHOWN = 20
 KEY_CHARACTERS = 80
 TEXT_CHARACTERS = 500
-LAST_OFFSET = 2**63 - 1
+
 HOLD_S = 120.0
 """While a run works on doubts they are not announced again; should it die, they are after this time."""
 
@@ -102,7 +102,7 @@ def _asked_for(ledger: EvidenceLedger, form: Mapping[str, Any]) -> list[int]:
             raise AirflowFailException("the form needs group, topic and partition together")
         start = int(form.get("start") or 0)
         stop = LAST_OFFSET if form.get("stop") is None else int(form["stop"])
-        if stop <= start:
+        if not 0 <= start < stop <= LAST_OFFSET:
             raise AirflowFailException(
                 f"the form's offsets [{start}, {stop}) hold nothing: stop is exclusive"
             )

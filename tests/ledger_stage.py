@@ -87,7 +87,7 @@ class Stage:
                 slot=slot,
                 owner=owner or f"dag.{slot}",
                 kind=kind,
-                process="host:1",
+                process=more.pop("process", "host:1"),
                 lease_s=more.pop("lease_s", LEASE_S),
                 check=check,
                 kafka_connection=more.pop("kafka_connection", ""),

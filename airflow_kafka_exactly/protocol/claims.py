@@ -7,10 +7,13 @@ settled (the arbiter skips what is settled anyway) and *doubts* what was voted d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch, RawRecord
+from airflow_kafka_exactly.protocol.storable import require_json, require_name, storable, storable_json
+
+LONGEST_LEASE_S = 86_400.0
 
 
 class LifeKind(StrEnum):
@@ -57,6 +60,17 @@ class OpenLife:
     check: CheckReference = CheckReference()
     kafka_connection: str = ""
     """The Airflow connection that the group is consumed by: how a leader that never consumed it finds its cluster."""
+
+    def __post_init__(self) -> None:
+        require_name("the consumer group", self.group_id)
+        require_name("the slot", self.slot)
+        require_name("the Kafka cluster", self.cluster_id)
+        require_name("the Kafka connection", self.kafka_connection)
+        if not 0 < self.lease_s <= LONGEST_LEASE_S:
+            raise ValueError(f"a lease of {self.lease_s} s")
+        require_json("the check and its arguments", asdict(self.check))
+        object.__setattr__(self, "owner", storable(self.owner))
+        object.__setattr__(self, "process", storable(self.process))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +244,10 @@ class Decision:
     evidence: Mapping[str, object]
     dead_letter: bool = False
     """Close it as a dead letter instead (a ruling or the policy; never by itself)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by", storable(self.by))
+        object.__setattr__(self, "evidence", storable_json(self.evidence))
 
 
 class CommitCode(StrEnum):

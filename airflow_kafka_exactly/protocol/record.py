@@ -10,6 +10,7 @@ from operator import attrgetter, itemgetter, lt
 from typing import NamedTuple
 
 Headers = tuple[tuple[str, bytes | None], ...]
+LAST_OFFSET = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,7 +34,7 @@ class OffsetRange:
     stop: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start <= self.stop:
+        if not 0 <= self.start <= self.stop <= LAST_OFFSET:
             raise ValueError(f"not an offset range: [{self.start}, {self.stop})")
 
     def __len__(self) -> int:

@@ -26,6 +26,7 @@ from airflow_kafka_exactly.protocol.evidence import (
     weigh,
 )
 from airflow_kafka_exactly.protocol.record import FencingToken, RawRecord, Record, seen_by_user
+from airflow_kafka_exactly.protocol.storable import told
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ Resolve = Callable[[CheckReference], Callable[..., Any]]
 """Finds the user's check; raises when there is none."""
 
 FACTS_AT_ONCE = 200
-ERROR_CHARACTERS = 300
 
 
 @dataclass(slots=True)
@@ -123,8 +123,7 @@ def ask(ledger: EvidenceLedger, facts: DoubtFacts, resolve: Resolve) -> tuple[An
             facts.range,
             exc_info=True,
         )
-        said = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS]
-        return Answer.CANNOT_TELL, {"answer": "the check raised", "error": said}
+        return Answer.CANNOT_TELL, {"answer": "the check raised", "error": told(error)}
     return answer, {"answer": answer.name.lower()}
 
 

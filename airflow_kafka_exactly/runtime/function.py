@@ -11,6 +11,7 @@ from typing import Any
 from airflow_kafka_exactly.errors import NotApplied
 from airflow_kafka_exactly.protocol.evidence import Answer
 from airflow_kafka_exactly.protocol.record import Record
+from airflow_kafka_exactly.protocol.storable import told
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,9 @@ class UserFunction:
         try:
             self.apply(list(records) if self.unit else records[0])
         except NotApplied as said:
-            return Tried(Attempt.NOT_APPLIED, f"NotApplied: {said}")
+            return Tried(Attempt.NOT_APPLIED, told(said))
         except Exception as raised:
-            reason = f"{type(raised).__name__}: {raised}"
+            reason = told(raised)
             log.warning("the function raised for %s: %s", records[0].record_id, reason, exc_info=True)
             return Tried(Attempt.NOT_APPLIED if self.vouches else Attempt.UNKNOWN, reason)
         return APPLIED

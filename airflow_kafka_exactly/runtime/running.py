@@ -20,6 +20,7 @@ from airflow_kafka_exactly.protocol.record import (
     as_polled,
     seen_by_user,
 )
+from airflow_kafka_exactly.protocol.storable import told
 from airflow_kafka_exactly.protocol.window import WindowSize
 from airflow_kafka_exactly.runtime.function import APPLIED, Attempt, Tried, UserFunction
 from airflow_kafka_exactly.runtime.lease import LeaseKeeper
@@ -200,7 +201,7 @@ class Runner:
                 except KafkaExactlyError:
                     raise
                 except Exception as raised:
-                    failure.append(f"{type(raised).__name__}: {raised}")
+                    failure.append(told(raised))
                     raise
         except Exception:
             if not failure:
@@ -213,7 +214,7 @@ class Runner:
     ) -> None:
         if not self._function.in_ledger:
             self._of.ledger.raise_doubt(
-                self._of.life, claim, as_polled(records), stop, f"interrupted by {type(why).__name__}: {why}"
+                self._of.life, claim, as_polled(records), stop, f"interrupted by {told(why)}"
             )
 
     # -- ledger writes

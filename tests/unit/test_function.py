@@ -6,7 +6,7 @@ import pytest
 
 from airflow_kafka_exactly.errors import NotApplied
 from airflow_kafka_exactly.protocol.record import FencingToken, Record
-from airflow_kafka_exactly.runtime.function import Attempt, UserFunction
+from airflow_kafka_exactly.runtime.function import Attempt, Tried, UserFunction
 
 RECORD = Record("topic", 0, 7, None, b"value", (), 0, "id", FencingToken(1, 1))
 
@@ -64,3 +64,15 @@ def test_function_and_check_of_a_unit_get_the_list() -> None:
     unit.external([RECORD])
     unit.ask([RECORD])
     assert given == [[RECORD], [RECORD]]
+
+
+def test_an_exception_that_cannot_say_what_it_is_is_an_exception_like_any_other() -> None:
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    def apply(_record: object) -> None:
+        raise Silent("x\x00")
+
+    tried = UserFunction(apply=apply).external([RECORD])
+    assert tried == Tried(Attempt.UNKNOWN, r"Silent: Silent('x\x00')")

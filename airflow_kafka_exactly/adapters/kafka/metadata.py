@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_FORM = re.compile(r"kx1 claim=(?P<claim>\d+)(?: topic=(?P<topic>\S+))?")
+_FORM = re.compile(r"kx1 claim=(?P<claim>[0-9]{1,18})(?![0-9])(?: topic=(?P<topic>\S+))?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from airflow_kafka_exactly.protocol.claims import (
     Redo,
 )
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, RawRecord
+from airflow_kafka_exactly.protocol.storable import storable
 
 
 class MemoryMemberLedger:
@@ -225,7 +226,9 @@ class MemoryMemberLedger:
             if found is None:
                 return self._frontier(life, claim.partition)
             place, row = found
-            like = rules.Doubted(place, DoubtKind.RAISED, row.unit, row.life, row.life, row.claim_id, reason)
+            like = rules.Doubted(
+                place, DoubtKind.RAISED, row.unit, row.life, row.life, row.claim_id, storable(reason)
+            )
             rules.cut_claim(state, place, row, first, stop)
             if row.doubt:
                 rules.reopen(state, row.doubt, like)
@@ -255,7 +258,7 @@ class MemoryMemberLedger:
             number = row.doubt.doubt_id if row.doubt else None
             known = {letter.record.offset for letter in place.letters}
             place.letters += [
-                LetterRow(next(state.numbers), record, reason, attempts, number, str(row.life))
+                LetterRow(next(state.numbers), record, storable(reason), attempts, number, str(row.life))
                 for record in records
                 if record.offset not in known
             ]
@@ -314,7 +317,7 @@ class MemoryMemberLedger:
         with self._state.lock:
             places = [(self._state.place(life.group_id, p), offset) for p, offset in offsets.items()]
             return sum(
-                write_orphan(self._state, place, min(place.frontier, offset), reason)
+                write_orphan(self._state, place, min(place.frontier, offset), storable(reason))
                 for place, offset in places
                 if place
             )

@@ -10,6 +10,7 @@ from airflow_kafka_exactly.ports import KnownIds, OverdueLife
 from airflow_kafka_exactly.protocol.claims import DoubtState, Life, OrphanCommit, OrphanState
 from airflow_kafka_exactly.protocol.judging import judge_offsets
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition
+from airflow_kafka_exactly.protocol.storable import storable
 from airflow_kafka_exactly.protocol.votes import Fact, Offsets
 
 
@@ -22,8 +23,8 @@ class MemoryLeaderLedger:
     def raise_epoch(self, leader: str) -> int:
         with self._state.lock:
             self._state.epoch += 1
-            self._state.leader = leader
-            self._state.note("epoch", self._state.epoch, "raised", leader)
+            self._state.leader = storable(leader)
+            self._state.note("epoch", self._state.epoch, "raised", self._state.leader)
             return self._state.epoch
 
     def groups(self) -> Sequence[str]:

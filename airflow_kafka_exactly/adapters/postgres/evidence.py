@@ -12,6 +12,10 @@ from airflow_kafka_exactly.adapters.postgres.rows import to_check, to_record
 from airflow_kafka_exactly.adapters.postgres.statements import statements
 from airflow_kafka_exactly.protocol.claims import Decision, DoubtFacts, DoubtKind, DoubtState
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, RawRecord
+from airflow_kafka_exactly.protocol.storable import LARGEST, storable
+
+FOR_EVER_S = 1e11
+"""More seconds than this do not fit into a calendar: `response_timeout=timedelta.max` is an honest way to write "no limit"."""
 
 
 class PostgresEvidenceLedger:
@@ -22,21 +26,25 @@ class PostgresEvidenceLedger:
         self._sql = statements("evidence", database.settings.schema)
 
     def announce(self, limit: int, again_after_s: float) -> Sequence[DoubtFacts]:
-        rows = self._db.rows(self._sql["announce"], {"limit": limit, "again_s": again_after_s})
+        rows = self._db.rows(
+            self._sql["announce"], {"limit": limit, "again_s": min(again_after_s, FOR_EVER_S)}
+        )
         return self.facts_of([doubt_id for (doubt_id,) in rows])
 
     def hold(self, doubt_ids: Sequence[int], for_s: float) -> None:
-        self._db.execute(self._sql["hold"], {"doubts": list(doubt_ids), "for_s": for_s})
+        asked = {"doubts": _known(doubt_ids), "for_s": min(for_s, FOR_EVER_S)}
+        self._db.execute(self._sql["hold"], asked)
 
     def facts_of(self, doubt_ids: Sequence[int]) -> Sequence[DoubtFacts]:
         if not doubt_ids:
             return []
-        return [_facts(row) for row in self._db.rows(self._sql["facts_of"], {"doubts": list(doubt_ids)})]
+        asked = {"doubts": _known(doubt_ids)}
+        return [_facts(row) for row in self._db.rows(self._sql["facts_of"], asked)]
 
     def find(self, group_id: str, topic: str, partition: int, offsets: OffsetRange) -> Sequence[DoubtFacts]:
         asked = {
-            "group": group_id,
-            "topic": topic,
+            "group": storable(group_id),
+            "topic": storable(topic),
             "number": partition,
             "start": offsets.start,
             "stop": offsets.stop,
@@ -59,6 +67,11 @@ class PostgresEvidenceLedger:
             },
         )
         return bool(row[0])
+
+
+def _known(doubt_ids: Sequence[int]) -> list[int]:
+    """Those that may be a doubt's: an event that a person made may name any number."""
+    return [doubt_id for doubt_id in doubt_ids if 0 < doubt_id <= LARGEST]
 
 
 def _facts(row: Sequence[Any]) -> DoubtFacts:

@@ -12,6 +12,7 @@ from airflow_kafka_exactly.ports import KnownIds, OverdueLife
 from airflow_kafka_exactly.protocol.claims import Life, OrphanCommit, OrphanState
 from airflow_kafka_exactly.protocol.judging import judge_offsets
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition
+from airflow_kafka_exactly.protocol.storable import storable
 from airflow_kafka_exactly.protocol.votes import Fact, Offsets
 
 
@@ -23,7 +24,7 @@ class PostgresLeaderLedger:
         self._sql = statements("leader", database.settings.schema)
 
     def raise_epoch(self, leader: str) -> int:
-        return int(self._db.row(self._sql["raise_epoch"], {"leader": leader})[0])
+        return int(self._db.row(self._sql["raise_epoch"], {"leader": storable(leader)})[0])
 
     def groups(self) -> Sequence[str]:
         return [group for (group,) in self._db.rows(self._sql["groups"])]

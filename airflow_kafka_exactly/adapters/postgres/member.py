@@ -27,6 +27,7 @@ from airflow_kafka_exactly.protocol.claims import (
     Redo,
 )
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, RawRecord, payload_bytes
+from airflow_kafka_exactly.protocol.storable import storable
 
 CHUNK_BYTES = 4 * 1024 * 1024
 CHUNK_RECORDS = 500
@@ -232,7 +233,7 @@ class PostgresMemberLedger:
                         "claim": claim.claim_id,
                         "first": records[0].offset,
                         "stop": stop,
-                        "reason": reason,
+                        "reason": storable(reason),
                     },
                 ).fetchone()
                 if place is None or place[0] is None:
@@ -265,7 +266,7 @@ class PostgresMemberLedger:
                     "partition": done[0],
                     "doubt": done[1],
                     "by": done[2],
-                    "reason": reason,
+                    "reason": storable(reason),
                     "attempts": attempts,
                 }
                 cursor.executemany(
@@ -297,7 +298,7 @@ class PostgresMemberLedger:
         return _number(
             self._db.row(
                 self._sql["refused"],
-                {"group": life.group_id, "offsets": of_offsets(offsets), "reason": reason},
+                {"group": life.group_id, "offsets": of_offsets(offsets), "reason": storable(reason)},
             )
         )
 

@@ -11,6 +11,7 @@ from airflow_kafka_exactly.adapters.postgres.pool import Database
 from airflow_kafka_exactly.adapters.postgres.statements import statements
 from airflow_kafka_exactly.protocol.reconciling import Outcome, deviations
 from airflow_kafka_exactly.protocol.record import Partition
+from airflow_kafka_exactly.protocol.storable import storable
 
 
 class PostgresReportLedger:
@@ -59,8 +60,10 @@ class PostgresReportLedger:
         return found
 
     def _rows(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        asked = {name: storable(of) if isinstance(of, str) else of for name, of in parameters.items()}
+
         def read(connection: Any) -> list[dict[str, Any]]:
             with connection.cursor(row_factory=dict_row) as cursor:
-                return list(cursor.execute(self._sql[name].encode(), parameters).fetchall())
+                return list(cursor.execute(self._sql[name].encode(), asked).fetchall())
 
         return self._db.run(read)
