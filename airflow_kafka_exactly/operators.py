@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -19,12 +19,12 @@ from airflow_kafka_exactly.errors import (
     Fenced,
     KafkaExactlyError,
     SlotBusy,
-    UnknownFunction,
 )
 from airflow_kafka_exactly.functions import reference_of, resolve
 from airflow_kafka_exactly.protocol.claims import CheckReference, LifeKind
 from airflow_kafka_exactly.protocol.summary import Summary
 from airflow_kafka_exactly.runtime.background import Stopped
+from airflow_kafka_exactly.runtime.calling import refuse_idle
 from airflow_kafka_exactly.runtime.function import UserFunction
 from airflow_kafka_exactly.runtime.member import Member
 from airflow_kafka_exactly.runtime.membership import Membership
@@ -145,6 +145,9 @@ class KafkaExactlyOnceOperator(BaseOperator):
             raise ConfigurationError(
                 "give either apply_function (per record) or apply_function_batch (per batch)"
             )
+        for given in (self.apply_function, self.apply_function_batch, self.check):
+            if given is not None and not isinstance(given, str):
+                refuse_idle(given)
         if self.check is not None:
             reference_of(self.check)
 
@@ -271,10 +274,10 @@ class KafkaExactlyOnceOperator(BaseOperator):
     def _with_arguments(self, given: Callable[..., Any] | str) -> Callable[..., Any]:
         """`given(records, *args, **kwargs)`, with the arguments unchanged (case 18)."""
         function = resolve(reference_of(given, self._dag_file())) if isinstance(given, str) else given
-        if inspect.iscoroutinefunction(function):
-            raise UnknownFunction(f"{given!r} is `async def`: nobody would await it. Give a plain function.")
+        refuse_idle(function)
         args, kwargs = self.apply_function_args, self.apply_function_kwargs
 
+        @functools.wraps(function, (), ())  # whoever looks at the value must know whose it is
         def call(records: Any, **more: Any) -> Any:
             return function(records, *args, **kwargs, **more)
 

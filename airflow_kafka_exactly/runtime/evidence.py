@@ -27,6 +27,7 @@ from airflow_kafka_exactly.protocol.evidence import (
 )
 from airflow_kafka_exactly.protocol.record import FencingToken, RawRecord, Record, seen_by_user
 from airflow_kafka_exactly.protocol.storable import told
+from airflow_kafka_exactly.runtime.calling import answer_of
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +130,8 @@ def ask(ledger: EvidenceLedger, facts: DoubtFacts, resolve: Resolve) -> tuple[An
 
 def _ask(check: Callable[..., Any], how: CheckReference, records: Sequence[Record]) -> Answer:
     if how.batch:
-        return Answer.of(check(list(records), *how.args, **how.kwargs))
-    answers = {Answer.of(check(record, *how.args, **how.kwargs)) for record in records}
+        return answer_of(check(list(records), *how.args, **how.kwargs))
+    answers = {answer_of(check(record, *how.args, **how.kwargs)) for record in records}
     return answers.pop() if len(answers) == 1 else Answer.CANNOT_TELL
 
 

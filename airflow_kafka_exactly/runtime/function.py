@@ -8,12 +8,24 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from airflow_kafka_exactly.errors import NotApplied
+from airflow_kafka_exactly.errors import NotApplied, UnknownFunction
 from airflow_kafka_exactly.protocol.evidence import Answer
 from airflow_kafka_exactly.protocol.record import Record
 from airflow_kafka_exactly.protocol.storable import told
+from airflow_kafka_exactly.runtime.calling import answer_of, discard, promised, untouched
 
 log = logging.getLogger(__name__)
+
+
+class RanNothing(UnknownFunction):
+    """What came back from the function promises work instead of having done it. `proven`: nothing of it has run."""
+
+    def __init__(self, what: str, proven: bool) -> None:
+        super().__init__(
+            f"the function returned {what}: its effect would never happen, or after the record counts as applied. Give a "
+            "plain function that has finished its effect when it returns."
+        )
+        self.proven = proven
 
 
 class Attempt(Enum):
@@ -46,22 +58,37 @@ class UserFunction:
     def external(self, records: Sequence[Record]) -> Tried:
         """Run the function once; what is known afterwards. An exception is not proof that nothing happened."""
         try:
-            self.apply(list(records) if self.unit else records[0])
+            returned = self.apply(self._given(records))
         except NotApplied as said:
             return Tried(Attempt.NOT_APPLIED, told(said))
         except Exception as raised:
             reason = told(raised)
             log.warning("the function raised for %s: %s", records[0].record_id, reason, exc_info=True)
             return Tried(Attempt.NOT_APPLIED if self.vouches else Attempt.UNKNOWN, reason)
+        self._look_at(returned)
         return APPLIED
+
+    def with_cursor(self, records: Sequence[Record], cursor: Any) -> None:
+        """Run the function inside the ledger's transaction, which an exception rolls back."""
+        self._look_at(self.apply(self._given(records), cursor=cursor))
 
     def ask(self, records: Sequence[Record]) -> Attempt:
         """Ask the user's check at once."""
         if self.check is None:
             return Attempt.UNKNOWN
         try:
-            answer = Answer.of(self.check(list(records) if self.unit else records[0]))
+            answer = answer_of(self.check(self._given(records)))
         except Exception:
             log.warning("the check raised for %s", records[0].record_id, exc_info=True)
             return Attempt.UNKNOWN
         return {Answer.YES: Attempt.APPLIED, Answer.NO: Attempt.NOT_APPLIED}.get(answer, Attempt.UNKNOWN)
+
+    def _given(self, records: Sequence[Record]) -> Record | list[Record]:
+        return list(records) if self.unit else records[0]
+
+    def _look_at(self, returned: object) -> None:
+        what = promised(returned)
+        if what:
+            proven = untouched(self.apply, returned)
+            discard(returned)
+            raise RanNothing(what, proven)
