@@ -68,7 +68,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
     :param max_attempts: how often a record that provably had no effect is tried before it becomes a dead letter.
     :param max_batch_size: records in a batch. :param max_batch_wait: seconds that a batch waits to fill.
     :param until: "end" (default): until the group has reached the end offsets seen at the start; "forever".
-    :param max_records: end after about so many records. :param idle_timeout: end after so many seconds without a record.
+    :param max_records: end after so many records. :param idle_timeout: end after so many seconds without a record.
     :param on_busy: when another live task instance holds this slot (overlapping DAG runs): "wait" (default) or "fail".
     :param identity: what makes two records the same: "offset" (cluster, topic id, partition, offset).
     :param effect_timeout: seconds after which a call that was under way when its worker died is surely over in the target.

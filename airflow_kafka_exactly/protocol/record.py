@@ -109,6 +109,14 @@ class PartitionBatch:
         if not strictly_growing(self.records):
             raise ValueError(f"offsets of {self.partition} in {self.range} do not grow")
 
+    def cut(self, records: int) -> tuple[PartitionBatch, PartitionBatch | None]:
+        """The part with the first `records` records, and the rest of the range; None when nothing is left."""
+        if records >= len(self.records):
+            return self, None
+        at = self.records[records - 1].offset + 1 if records else self.range.start
+        head = PartitionBatch(self.partition, OffsetRange(self.range.start, at), self.records[:records])
+        return head, PartitionBatch(self.partition, OffsetRange(at, self.range.stop), self.records[records:])
+
     def between(self, start: int, stop: int) -> tuple[RawRecord, ...]:
         """The records whose offsets lie in `[start, stop)`."""
         first, last = (

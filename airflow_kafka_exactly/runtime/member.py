@@ -60,7 +60,15 @@ class Member:
     # -- a batch's way: votes, claim, run
 
     def _work(self, voted: VotedBatch) -> None:
-        self._idle_since = None
+        """As much of it as `max_records` leaves: the rest is not claimed, and so is polled again by whoever comes next."""
+        if voted:
+            self._idle_since = None
+        rest: VotedBatch | None = voted
+        while rest is not None and not self._enough():
+            piece, rest = rest.cut(self._left())
+            self._work_on(piece)
+
+    def _work_on(self, voted: VotedBatch) -> None:
         hand = self._in.poller.hand
         ours = hand.hold(voted.parts)
         held = tuple(p for p, mine in zip(voted.parts, ours, strict=True) if mine)
@@ -144,10 +152,12 @@ class Member:
         if self._epoch == 0:
             self._epoch = self._in.voter.epoch()
         self._in.lease.await_trust()
+        left = self._left()
+        limit = REDO_RECORDS if left is None else min(left, REDO_RECORDS)
         self._redo_unanswered = True
         try:
             redos = self._in.background.persist(
-                lambda: self._ledger.claim_released(self._in.life, self._epoch, REDO_RECORDS),
+                lambda: self._ledger.claim_released(self._in.life, self._epoch, limit),
                 "claiming doubts",
             )
         except StaleEpoch:
@@ -174,12 +184,19 @@ class Member:
 
     # -- the end
 
+    def _left(self) -> int | None:
+        """How many records may still be run; None: any number."""
+        limit = self._until.max_records
+        return None if limit is None else max(0, limit - self.ran_records)
+
     def _enough(self) -> bool:
-        return self._until.max_records is not None and self.ran_records >= self._until.max_records
+        return self._left() == 0
 
     def _ending(self) -> Ending | None:
-        if not (self._in.poller.hand.caught_up() and self._in.voter.idle()):
-            self._idle_since = None
+        hand = self._in.poller.hand
+        if not (hand.caught_up() and self._in.voter.idle()):
+            if hand.pending_records() or not hand.at_end():  # a gap alone is no work
+                self._idle_since = None
             return None
         now, until = self._clock.now(), self._until
         if self._idle_since is None:

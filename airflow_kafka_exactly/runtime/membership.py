@@ -7,11 +7,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from airflow_kafka_exactly.errors import GroupInUse, KafkaExactlyError
+from airflow_kafka_exactly.errors import GroupInUse, KafkaExactlyError, TopicMissing, Unavailable
 from airflow_kafka_exactly.ports import (
     Channel,
     Clock,
@@ -35,6 +35,7 @@ from airflow_kafka_exactly.settings import MemberSettings
 log = logging.getLogger(__name__)
 CLOSE_S = 5.0
 LEADER_TIMEOUT_S = 120.0
+LOOK_AT_TOPICS_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,8 @@ class Membership:
         self.lease = LeaseKeeper(ports.ledger, settings.lease, ports.clock, ports.guard, self.background)
         self.cluster_id = ""
         self._entered = False
+        self._gone: set[Partition] = set()
+        self._topics_at = float("-inf")
 
     def __enter__(self) -> Self:
         try:
@@ -157,9 +160,28 @@ class Membership:
         )
 
     def ended_at(self, ends: Mapping[Partition, int]) -> bool:
-        """Whether the group's frontiers have reached these ends."""
+        """Whether the group's frontiers have reached these ends. Those of a topic that was deleted since count no longer."""
         frontiers = self.frontiers()
-        return all(frontiers.get(partition, 0) >= end for partition, end in ends.items())
+        missing = {partition for partition, end in ends.items() if frontiers.get(partition, 0) < end}
+        if missing - self._gone and self.ports.clock.now() >= self._topics_at:
+            self._topics_at = self.ports.clock.now() + LOOK_AT_TOPICS_EVERY_S
+            self._look_for_gone(missing - self._gone)
+        return missing <= self._gone
+
+    def _look_for_gone(self, partitions: Iterable[Partition]) -> None:
+        """Partitions whose topic's name means another topic now: nobody will ever read them to an end."""
+        try:
+            facts = self.ports.admin.topics(self.settings.kafka.topics)
+        except (TopicMissing, Unavailable) as unknown:
+            log.info("%s: topic ids not looked up: %s", self.settings.slot, unknown)
+            return
+        gone = {p for p in partitions if p.topic in facts and facts[p.topic].topic_id != p.topic_id}
+        if gone:
+            self._gone |= gone
+            log.warning(
+                "%s: deleted and made again under the same name, so their ends are not waited for: %s",
+                *(self.settings.slot, ", ".join(map(str, sorted(gone)))),
+            )
 
     # -- closing
 

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from airflow_kafka_exactly.errors import NoLeader, NotLeading, Unavailable
@@ -25,6 +25,7 @@ from airflow_kafka_exactly.protocol.votes import (
     Hello,
     Notice,
     Vote,
+    Votes,
 )
 from airflow_kafka_exactly.runtime.polling import Hand, HeldPart
 from airflow_kafka_exactly.runtime.shared import Shared
@@ -40,6 +41,30 @@ STAY_KNOWN_EVERY_S = 2.0
 class VotedBatch:
     parts: tuple[HeldPart, ...]
     answer: BallotAnswer
+
+    def __len__(self) -> int:
+        """How many records; a gap has none."""
+        return sum(len(part.batch.records) for part in self.parts)
+
+    def cut(self, records: int | None) -> tuple[VotedBatch, VotedBatch | None]:
+        """The first `records` of it, and the rest; None when nothing is left."""
+        if records is None or records >= len(self):
+            return self, None
+        heads: list[tuple[HeldPart, Votes]] = []
+        tails: list[tuple[HeldPart, Votes]] = []
+        room = records
+        for part, votes in zip(self.parts, self.answer.votes, strict=True):
+            head, tail = part.batch.cut(room)
+            if len(head.range):
+                heads.append((HeldPart(head, part.tenure), votes[: len(head.records)]))
+            if tail is not None:
+                tails.append((HeldPart(tail, part.tenure), votes[len(head.records) :]))
+            room -= len(head.records)
+        return self._of(heads), self._of(tails)
+
+    def _of(self, chosen: Sequence[tuple[HeldPart, Votes]]) -> VotedBatch:
+        answer = replace(self.answer, votes=tuple(votes for _, votes in chosen))
+        return VotedBatch(tuple(part for part, _ in chosen), answer)
 
 
 class LeaderFinder:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from airflow_kafka_exactly.runtime.background import Stopped
 from airflow_kafka_exactly.runtime.membership import Membership
 from airflow_kafka_exactly.runtime.until import Ending, Until
+from airflow_kafka_exactly.runtime.voting import VotedBatch
 
 LOOK_AT_LEDGER_EVERY_S = 2.0
 WAIT_S = 0.25
@@ -18,7 +19,8 @@ def await_work(membership: Membership, until: Until, idle_s: float) -> Ending:
     since, look_at = clock.now(), clock.now()
     while True:
         membership.background.check()
-        if membership.voter.next(WAIT_S) is not None:
+        voted = membership.voter.next(WAIT_S)
+        if voted is not None and _is_work(voted, until):
             return Ending.RECORDS
         now = clock.now()
         if until.idle_timeout_s is not None and now - since + idle_s >= until.idle_timeout_s:
@@ -31,6 +33,13 @@ def await_work(membership: Membership, until: Until, idle_s: float) -> Ending:
                 return Ending.DOUBTS
             if until.to_end and membership.ended_at(until.ends):
                 return Ending.END
+
+
+def _is_work(voted: VotedBatch, until: Until) -> bool:
+    """Offsets without a record (an aborted transaction) are none, unless somebody waits for a frontier behind them."""
+    return bool(voted) or any(
+        part.batch.range.start < until.ends.get(part.batch.partition, 0) for part in voted.parts
+    )
 
 
 __all__ = ["Stopped", "await_work"]
