@@ -14,6 +14,7 @@ from typing import Any
 from airflow.sdk import DAG, Asset, AssetWatcher, Param, get_current_context, task
 
 from airflow_kafka_exactly.evidence_tasks import (
+    FAILED,
     AskPerson,
     Case,
     GatherDoubts,
@@ -58,7 +59,10 @@ def settle() -> dict[str, int]:
     ti = get_current_context()["ti"]
     asked: list[Case] | None = ti.xcom_pull(task_ids="check", map_indexes=None)
     answers = ti.xcom_pull(task_ids="ask", map_indexes=range(len(asked or ())))
-    return settle_rulings(asked, answers or ())
+    failed: dict[str, str] = {}
+    for task_id in ("weigh", "check"):
+        failed |= ti.xcom_pull(task_ids=task_id, key=FAILED) or {}
+    return settle_rulings(asked, answers or (), failed)
 
 
 def _defaults() -> dict[str, Any]:

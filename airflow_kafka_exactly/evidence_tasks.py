@@ -34,6 +34,8 @@ RECORDS_SHOWN = 20
 KEY_CHARACTERS = 80
 TEXT_CHARACTERS = 500
 
+FAILED = "failed"
+"""The XCom key of doubts that a task could not judge, with why."""
 HOLD_S = 120.0
 """While a run works on doubts they are not announced again; should it die, they are after this time."""
 
@@ -72,8 +74,9 @@ class GatherDoubts(BaseOperator):
         announced = announced_doubts(context.get("triggering_asset_events") or {})
         with evidence_ledger() as ledger:
             doubts = sorted({*announced, *_asked_for(ledger, context["params"])})
+            versions = {facts.doubt_id: facts.version for facts in ledger.facts_of(doubts)}
             waiting = evidence.waits(ledger, doubts)
-            ledger.hold(doubts, HOLD_S + (self.wait_at_most.total_seconds() if waiting else 0))
+            ledger.hold(versions, HOLD_S + (self.wait_at_most.total_seconds() if waiting else 0))
         log.info("%d doubts, of which %d cannot be judged yet", len(doubts), len(waiting))
         if waiting:
             self.defer(
@@ -114,22 +117,22 @@ def _asked_for(ledger: EvidenceLedger, form: Mapping[str, Any]) -> list[int]:
 # -- weigh, check ------------------------------------------------------------------------------------------------------
 
 
-def weigh_doubts(doubts: Sequence[int]) -> list[int]:
-    """Write what the ledger's facts decide; returns the ids that need a check or a person."""
+def weigh_doubts(doubts: Sequence[int], ti: Any = None) -> list[int]:
+    """Write what the ledger's facts decide; returns the ids that need a check or a person. (Airflow gives `ti`.)"""
     with evidence_ledger() as ledger:
         examined = evidence.examine(ledger, doubts)
-    _report(examined)
+    _report(examined, ti)
     return [facts.doubt_id for facts in (*examined.to_check, *examined.to_ask)]
 
 
-def check_doubts(doubts: Sequence[int]) -> list[Case]:
+def check_doubts(doubts: Sequence[int], ti: Any = None) -> list[Case]:
     """Ask the users' checks and write what they decide; returns the cases that only a person can decide."""
     with evidence_ledger() as ledger:
         examined = evidence.examine(ledger, doubts, resolve)
         grouped = cases(examined.to_ask)
         # Too many questions at once help nobody: the rest is announced again, and asked when these are answered.
-        ledger.hold([facts.doubt_id for case in grouped[CASES_AT_MOST:] for facts in case], 0)
-    _report(examined)
+        ledger.hold({f.doubt_id: f.version for case in grouped[CASES_AT_MOST:] for f in case}, 0)
+    _report(examined, ti)
     return [
         {
             "doubts": [[facts.doubt_id, facts.version] for facts in case],
@@ -139,7 +142,10 @@ def check_doubts(doubts: Sequence[int]) -> list[Case]:
     ]
 
 
-def _report(examined: evidence.Examined) -> None:
+def _report(examined: evidence.Examined, ti: Any) -> None:
+    """What failed is kept beside the result: the others go on, and the run fails at its end."""
+    if examined.failed and ti is not None:
+        ti.xcom_push(key=FAILED, value={str(doubt_id): why for doubt_id, why in examined.failed.items()})
     log.info(
         "%d decided, %d were decided or changed by somebody else, %d wait, %d need a check, %d need a person",
         len(examined.decided),
@@ -148,6 +154,8 @@ def _report(examined: evidence.Examined) -> None:
         len(examined.to_check),
         len(examined.to_ask),
     )
+    for doubt_id, why in examined.failed.items():
+        log.error("doubt %d could not be judged and stays open: %s", doubt_id, why)
 
 
 # -- ask, settle -------------------------------------------------------------------------------------------------------
@@ -185,7 +193,8 @@ class AskPerson(HITLOperator):
                 return {"doubts": [], "option": None}
             self.subject = subject_of(open_now)
             self.body = body_of(open_now, self.case["evidence"], _keys(ledger, open_now))
-            ledger.hold(list(asked), hold_s)
+            # Only what was found open in the version that is asked about: whatever changed is announced anew.
+            ledger.hold({f.doubt_id: f.version for f in open_now}, hold_s)
         return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
@@ -202,7 +211,9 @@ class AskPerson(HITLOperator):
 
 
 def settle_rulings(
-    asked: Sequence[Case] | None, answers: Iterable[Mapping[str, Any] | None]
+    asked: Sequence[Case] | None,
+    answers: Iterable[Mapping[str, Any] | None],
+    failed: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
     """Write the rulings. A case without one stays open and is announced again; then the run fails, so that whoever is told
     about failed runs hears of it. A time-out never redoes (S7)."""
@@ -222,15 +233,21 @@ def settle_rulings(
         for doubt_id, version in answer["doubts"]
     ]
     over = sum(1 for answer in given if not answer["doubts"])
-    unanswered = [d for answer in given if not answer["option"] for d, _ in answer["doubts"]]
+    unanswered = {d: version for answer in given if not answer["option"] for d, version in answer["doubts"]}
     with evidence_ledger() as ledger:
         examined = evidence.settle(ledger, rulings)
         ledger.hold(unanswered, 0)
-    _report(examined)
+    _report(examined, None)
     missing = len(asked) - over - sum(1 for answer in given if answer["option"])
     if missing:
         raise AirflowFailException(
             f"{missing} of {len(asked)} cases have no answer: they stay open and are asked again"
+        )
+    failed = {**(failed or {}), **{str(doubt_id): why for doubt_id, why in examined.failed.items()}}
+    if failed:
+        said = "; ".join(f"doubt {doubt_id}: {why}" for doubt_id, why in list(failed.items())[:RECORDS_SHOWN])
+        raise AirflowFailException(
+            f"{len(failed)} doubts could not be judged, stay open and are announced again: {said}"
         )
     return {"settled": len(examined.decided), "no_ops": len(examined.no_op)}
 

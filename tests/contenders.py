@@ -83,6 +83,8 @@ class ScriptedLedger:
     drained: dict[int, OrphanState] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     while_loading: Callable[[], None] = lambda: None
+    poisoned: dict[str, Exception] = field(default_factory=dict)
+    """What goes wrong for a slot or a group, whatever is asked about it."""
 
     def raise_epoch(self, leader: str) -> int:
         self._ask("raise_epoch")
@@ -111,6 +113,7 @@ class ScriptedLedger:
 
     def released_count(self, group_id: str) -> int:
         self._ask("released_count")
+        self._poison(group_id)
         return self.released
 
     def over(self, lives: Sequence[Life]) -> Sequence[Life]:
@@ -123,6 +126,7 @@ class ScriptedLedger:
 
     def fence(self, epoch: int, life: Life) -> bool:
         self._write("fence", epoch)
+        self._poison(life.slot)
         self.late.remove(life)
         self.fenced.append(life)
         return True
@@ -147,6 +151,10 @@ class ScriptedLedger:
         if self.down:
             raise Unavailable("PostgreSQL", "scripted", "it is down")
         self.calls.append(call)
+
+    def _poison(self, name: str) -> None:
+        if name in self.poisoned:
+            raise self.poisoned[name]
 
     def _write(self, call: str, epoch: int) -> None:
         self._ask(call)

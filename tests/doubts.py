@@ -1,7 +1,7 @@
 """Doubts for tests of judging: ripe ones by kind, and a ledger that holds nothing else."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -81,8 +81,8 @@ class JustDoubts:
         assert again_after_s >= 0
         return [f for f in self.doubts.values() if f.state is DoubtState.OPEN][:limit]
 
-    def hold(self, doubt_ids: Sequence[int], for_s: float) -> None:
-        self.held.update(dict.fromkeys(doubt_ids, for_s))
+    def hold(self, versions: Mapping[int, int], for_s: float) -> None:
+        self.held.update({n: for_s for n, version in versions.items() if self.doubts[n].version == version})
 
     def facts_of(self, doubt_ids: Sequence[int]) -> Sequence[DoubtFacts]:
         return [self.doubts[doubt_id] for doubt_id in doubt_ids if doubt_id in self.doubts]

@@ -185,9 +185,10 @@ class EvidenceLedger(Protocol):
         """Open doubts that were never announced, or not for `again_after_s`; marks them announced."""
         ...
 
-    def hold(self, doubt_ids: Sequence[int], for_s: float) -> None:
+    def hold(self, versions: Mapping[int, int], for_s: float) -> None:
         """An evidence check is on these doubts (it waits for a lease to end, or for a person): they are not announced for
-        so long, unless they change. 0: announce them again at once."""
+        so long, unless they change. 0: announce them again at once. By id and version, like every write here: what has changed
+        since it was looked at is another question, and not held."""
         ...
 
     def facts_of(self, doubt_ids: Sequence[int]) -> Sequence[DoubtFacts]: ...

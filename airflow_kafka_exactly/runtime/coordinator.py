@@ -180,6 +180,7 @@ class Coordinator:
             self._let_another_try()
         else:
             self._calm()
+            self._error = upkeep.trouble
 
     def _let_another_try(self) -> None:
         """Resign when the ledger has been away for long, and somebody else contends."""

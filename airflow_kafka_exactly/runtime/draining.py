@@ -7,13 +7,14 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from airflow_kafka_exactly.errors import ConfigurationError, TopicMissing, Unavailable
+from airflow_kafka_exactly.errors import TopicMissing
 from airflow_kafka_exactly.ports import KafkaAdmin
 from airflow_kafka_exactly.protocol import leader_events as le
 from airflow_kafka_exactly.protocol.claims import OrphanCommit
 from airflow_kafka_exactly.protocol.orphans import Alter, Close, Drain, GroupView, Tell, Wait
 from airflow_kafka_exactly.protocol.record import Partition
 from airflow_kafka_exactly.protocol.votes import Notice, NoticeKind
+from airflow_kafka_exactly.runtime.each import each
 from airflow_kafka_exactly.runtime.leading import Leading
 from airflow_kafka_exactly.runtime.world import World
 
@@ -43,18 +44,14 @@ class Draining:
         for orphan in self._world.ledger.sweep_orphans(self._leading.epoch):
             by_group[orphan.group_id].append(orphan)
         reasons: dict[str, str] = {}
-        for group in sorted({*by_group, *self._due()}):
-            try:
-                reason = self._drain_group(group, by_group.get(group, []))
-            except Unavailable as outage:
-                if outage.service == "PostgreSQL":
-                    raise
-                reason = str(outage)
-            except ConfigurationError as error:
-                reason = str(error)
+
+        def drain(group: str) -> None:
+            reason = self._drain_group(group, by_group.get(group, []))
             if reason:
                 reasons[group] = reason
-        self.reasons = reasons
+
+        groups = sorted({*by_group, *self._due()})
+        self.reasons = each(groups, drain, "draining", self._world.ledger.overdue) | reasons
 
     def _due(self) -> Iterable[str]:
         now = self._world.clock.now()

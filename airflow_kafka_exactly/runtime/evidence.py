@@ -28,6 +28,7 @@ from airflow_kafka_exactly.protocol.evidence import (
 from airflow_kafka_exactly.protocol.record import FencingToken, RawRecord, Record, seen_by_user
 from airflow_kafka_exactly.protocol.storable import told
 from airflow_kafka_exactly.runtime.calling import answer_of
+from airflow_kafka_exactly.runtime.each import each
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class Examined:
     waiting: dict[int, Wait] = field(default_factory=dict)
     to_check: list[DoubtFacts] = field(default_factory=list)
     to_ask: list[DoubtFacts] = field(default_factory=list)
+    failed: dict[int, str] = field(default_factory=dict)
+    """Could not be judged or written: why. They stay open; their neighbours went on."""
     evidence: dict[int, dict[str, object]] = field(default_factory=dict)
     """What the check said, of those that a person must decide."""
 
@@ -66,12 +69,22 @@ def examine(ledger: EvidenceLedger, doubt_ids: Iterable[int], resolve: Resolve |
     """Judge doubts and write what is decided. With `resolve`, the checks that are called for are asked as well."""
     examined, ids = Examined(), list(dict.fromkeys(doubt_ids))
     for at in range(0, len(ids), FACTS_AT_ONCE):
-        chunk = ids[at : at + FACTS_AT_ONCE]
-        found = {facts.doubt_id: facts for facts in ledger.facts_of(chunk)}
-        examined.no_op.extend(doubt_id for doubt_id in chunk if doubt_id not in found)
-        for facts in found.values():
-            _examine(ledger, facts, resolve, examined)
+        _examine_some(ledger, ids[at : at + FACTS_AT_ONCE], resolve, examined)
     return examined
+
+
+def _examine_some(
+    ledger: EvidenceLedger, ids: Sequence[int], resolve: Resolve | None, into: Examined
+) -> None:
+    found = {facts.doubt_id: facts for facts in ledger.facts_of(ids)}
+    into.no_op.extend(doubt_id for doubt_id in ids if doubt_id not in found)
+    failed = each(
+        found,
+        lambda doubt_id: _examine(ledger, found[doubt_id], resolve, into),
+        "evidence of a doubt",
+        lambda: ledger.facts_of(list(found)[:1]),
+    )
+    into.failed.update(failed)
 
 
 def _examine(ledger: EvidenceLedger, facts: DoubtFacts, resolve: Resolve | None, into: Examined) -> None:
@@ -158,11 +171,19 @@ def settle(ledger: EvidenceLedger, rulings: Sequence[Ruled]) -> Examined:
     """Write people's rulings. One about a doubt that has changed since (a double click, a late answer) is a no-op."""
     examined = Examined()
     found = {facts.doubt_id: facts for facts in ledger.facts_of([r.doubt_id for r in rulings])}
-    for ruled in rulings:
-        facts = found.get(ruled.doubt_id)
-        if facts is None or facts.version != ruled.version or isinstance(weigh(facts), Over):
-            examined.no_op.append(ruled.doubt_id)
-            continue
-        said: dict[str, object] = {"person": ruled.person, **({"note": ruled.note} if ruled.note else {})}
-        _decide(ledger, facts, rule(ruled.ruling, ruled.person), said, examined)
+    failed = each(
+        rulings,
+        lambda ruled: _settle(ledger, found.get(ruled.doubt_id), ruled, examined),
+        "a ruling",
+        lambda: ledger.facts_of(list(found)[:1]),
+    )
+    examined.failed.update((ruled.doubt_id, why) for ruled, why in failed.items())
     return examined
+
+
+def _settle(ledger: EvidenceLedger, facts: DoubtFacts | None, ruled: Ruled, into: Examined) -> None:
+    if facts is None or facts.version != ruled.version or isinstance(weigh(facts), Over):
+        into.no_op.append(ruled.doubt_id)
+        return
+    said: dict[str, object] = {"person": ruled.person, **({"note": ruled.note} if ruled.note else {})}
+    _decide(ledger, facts, rule(ruled.ruling, ruled.person), said, into)

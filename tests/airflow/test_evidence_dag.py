@@ -314,6 +314,28 @@ def test_a_question_that_failed_leaves_its_case_open(use: Any) -> None:
         settle_rulings([case_of([7, 2])], [None])
 
 
+def test_doubts_that_could_not_be_judged_fail_the_run_at_its_end_and_strand_no_neighbour(
+    use: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = use(JustDoubts(vote(doubt_id=7), vote(doubt_id=8)))
+    decide = ledger.decide
+
+    def poisoned(decision: Any) -> bool:
+        if decision.doubt_id == 7:
+            raise ValueError("an odd text")
+        return bool(decide(decision))
+
+    monkeypatch.setattr(ledger, "decide", poisoned)
+    kept: dict[str, Any] = {}
+    ti = SimpleNamespace(xcom_push=lambda key, value: kept.update({key: value}))
+    assert weigh_doubts([7, 8], ti=ti) == []
+    assert [d.doubt_id for d in ledger.decisions] == [8]
+    with pytest.raises(
+        AirflowFailException, match=r"1 doubts could not be judged.*doubt 7: ValueError: an odd text"
+    ):
+        settle_rulings([], [], kept[evidence_tasks.FAILED])
+
+
 def test_nothing_is_settled_when_an_earlier_task_failed() -> None:
     with pytest.raises(AirflowFailException, match="an earlier task failed"):
         settle_rulings(None, [])

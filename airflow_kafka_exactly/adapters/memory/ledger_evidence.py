@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from airflow_kafka_exactly.adapters.memory import ledger_rules as rules
 from airflow_kafka_exactly.adapters.memory.ledger_state import (
@@ -39,10 +39,10 @@ class MemoryEvidenceLedger:
                 doubt.announced_at = now
             return [self._facts(doubt) for doubt in due]
 
-    def hold(self, doubt_ids: Sequence[int], for_s: float) -> None:
+    def hold(self, versions: Mapping[int, int], for_s: float) -> None:
         with self._state.lock:
             for doubt in self._all():
-                if doubt.doubt_id in doubt_ids and doubt.state is DoubtState.OPEN:
+                if versions.get(doubt.doubt_id) == doubt.version and doubt.state is DoubtState.OPEN:
                     doubt.quiet_until = self._state.clock.now() + for_s if for_s > 0 else None
                     doubt.announced_at = doubt.announced_at if for_s > 0 else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -31,8 +31,9 @@ class PostgresEvidenceLedger:
         )
         return self.facts_of([doubt_id for (doubt_id,) in rows])
 
-    def hold(self, doubt_ids: Sequence[int], for_s: float) -> None:
-        asked = {"doubts": _known(doubt_ids), "for_s": min(for_s, FOR_EVER_S)}
+    def hold(self, versions: Mapping[int, int], for_s: float) -> None:
+        doubts = _known(list(versions))
+        asked = {"doubts": doubts, "versions": [versions[d] for d in doubts], "for_s": min(for_s, FOR_EVER_S)}
         self._db.execute(self._sql["hold"], asked)
 
     def facts_of(self, doubt_ids: Sequence[int]) -> Sequence[DoubtFacts]:

@@ -170,11 +170,12 @@ def test_two_runs_at_once_decide_each_doubt_once(stage: Stage) -> None:
 
 def test_a_doubt_that_a_run_is_on_is_not_announced_until_it_changes(stage: Stage) -> None:
     doubt_id = raise_in(stage)
-    assert [f.doubt_id for f in stage.evidence.announce(10, 60)] == [doubt_id]
-    stage.evidence.hold([doubt_id], 3600)
+    (facts,) = stage.evidence.announce(10, 60)
+    assert facts.doubt_id == doubt_id
+    stage.evidence.hold({doubt_id: facts.version}, 3600)
     stage.pass_time(61)
     assert stage.evidence.announce(10, 60) == []
-    stage.evidence.hold([doubt_id], 0)
+    stage.evidence.hold({doubt_id: facts.version}, 0)
     assert [f.doubt_id for f in stage.evidence.announce(10, 60)] == [doubt_id]
 
 

@@ -211,18 +211,35 @@ def test_a_doubt_that_a_check_is_on_is_held_back_until_it_changes(stage: Stage) 
     stage.mark(a, claim, 1, 0)
     stage.ask(b, stage.part(0, 1))
     (facts,) = stage.evidence.announce(10, 60)
-    stage.evidence.hold([facts.doubt_id], 600)
+    stage.evidence.hold({facts.doubt_id: facts.version}, 600)
     stage.pass_time(LEASE_S + 100)
     assert stage.evidence.announce(10, 60) == []
     assert stage.leader.fence(0, a)
     (again,) = stage.evidence.announce(10, 60)
     assert again.kind is DoubtKind.WINDOW, "it changed"
-    stage.evidence.hold([facts.doubt_id], 600)
-    stage.evidence.hold([facts.doubt_id], 0)
+    now = {again.doubt_id: again.version}
+    stage.evidence.hold(now, 600)
+    stage.evidence.hold(now, 0)
     assert len(stage.evidence.announce(10, 60)) == 1, "given up: at once"
-    stage.evidence.hold([facts.doubt_id], 600)
+    stage.evidence.hold(now, 600)
     stage.pass_time(601)
     assert len(stage.evidence.announce(10, 60)) == 1
+
+
+def test_s7_a_doubt_that_has_changed_since_it_was_judged_is_not_held(stage: Stage) -> None:
+    """Else a person who was asked about the doubt as it was silences, for a day, the new question of which nobody knows."""
+    a, b = stage.life("a"), stage.life("b")
+    stage.raise_doubt(a, stage.claim(a, 0, 1), 0)
+    judged = stage.the_doubt()
+    stage.decide(judged, Verdict.NOT_APPLIED)
+    (redo,) = stage.member.claim_released(b, 0, 5)
+    stage.raise_doubt(b, redo.claim, 0)
+    stage.evidence.hold({judged.doubt_id: judged.version}, 7 * 86400)
+    assert [f.doubt_id for f in stage.evidence.announce(10, 60)] == [judged.doubt_id]
+    now = stage.the_doubt()
+    stage.evidence.hold({now.doubt_id: now.version}, 600)
+    stage.evidence.hold({judged.doubt_id: judged.version}, 0)
+    assert stage.evidence.announce(10, 60) == [], "nor is it let go by the older run"
 
 
 def test_doubts_are_found_by_range(stage: Stage) -> None:

@@ -10,10 +10,11 @@ update kafka_exactly.doubt set announced_at = clock_timestamp()
 returning doubt_id
 
 -- name: hold
-update kafka_exactly.doubt
+update kafka_exactly.doubt d
    set quiet_until = case when %(for_s)s::float8 > 0 then clock_timestamp() + make_interval(secs => %(for_s)s) end,
        announced_at = case when %(for_s)s::float8 > 0 then announced_at end
- where doubt_id = any(%(doubts)s::bigint[]) and state = 'open'
+  from unnest(%(doubts)s::bigint[], %(versions)s::integer[]) as asked (doubt_id, version)
+ where d.doubt_id = asked.doubt_id and d.version = asked.version and d.state = 'open'
 
 -- name: facts_of
 -- The life in question is that of the open claim over the record, if there is one, else the one the doubt was written about.
