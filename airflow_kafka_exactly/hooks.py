@@ -149,7 +149,8 @@ def _services(found: Mapping[Service, ConnectionLike]) -> ServiceSettings:
 
 def _ledger(found: ConnectionLike) -> LedgerSettings:
     schema = conf.get(SECTION, "ledger_schema", fallback=None)
-    return connections.ledger_settings(found, **({"schema": schema} if schema else {}))
+    pool = {name: int(size) for name, size in _numbers({"ledger_pool_size": "pool_max"}).items()}
+    return connections.ledger_settings(found, **({"schema": schema} if schema else {}), **pool)
 
 
 def _numbers(names: Mapping[str, str]) -> dict[str, Any]:

@@ -54,6 +54,11 @@ def _places() -> dict[str, dict[str, Any]]:
         "ledger_schema": _option(
             text, "kafka_exactly", "The PostgreSQL schema that holds the ledger's tables."
         ),
+        "ledger_pool_size": _option(
+            "integer",
+            "4",
+            "Connections to the ledger that one process opens at most; as many again for effects in the ledger's transaction.",
+        ),
         "zookeeper_conn_id": _option(
             text,
             "kafka_exactly_zookeeper",

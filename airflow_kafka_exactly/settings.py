@@ -60,8 +60,18 @@ class LedgerSettings:
 
     def __post_init__(self) -> None:
         _require(
-            self.schema.isidentifier(),
-            f"ledger schema {self.schema!r}: letters, digits and underscores, please",
+            self.schema.isidentifier()
+            and len(self.schema.encode()) <= 63
+            and not self.schema.startswith("pg_"),
+            f"ledger_schema {self.schema!r}: letters, digits and underscores, at most 63 bytes, not beginning with pg_",
+        )
+        _require(
+            self.schema == self.schema.lower(),
+            f"ledger_schema {self.schema!r}: in lower case, please. (Version 0.1.0 took it for {self.schema.lower()!r}.)",
+        )
+        _require(
+            self.pool_max >= 2,
+            f"ledger_pool_size={self.pool_max}: at least 2, so that leases are renewed meanwhile",
         )
 
 

@@ -102,3 +102,12 @@ def test_case_21_a_missing_kafka_connection_names_the_parameter() -> None:
         ConfigurationError, match=r"Kafka: connection 'nobody' \(kafka_config_id\) is not defined"
     ):
         hooks.kafka_settings("nobody", "g", ["t"])
+
+
+def test_the_size_of_the_ledgers_pool_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hooks.ledger_settings().pool_max == 4
+    monkeypatch.setenv("AIRFLOW__KAFKA_EXACTLY__LEDGER_POOL_SIZE", "9")
+    assert hooks.ledger_settings().pool_max == 9
+    monkeypatch.setenv("AIRFLOW__KAFKA_EXACTLY__LEDGER_POOL_SIZE", "many")
+    with pytest.raises(ConfigurationError, match="ledger_pool_size"):
+        hooks.ledger_settings()

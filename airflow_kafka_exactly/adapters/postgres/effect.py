@@ -11,7 +11,8 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from airflow_kafka_exactly.adapters.postgres.pool import Connection, Database
+from airflow_kafka_exactly.adapters.postgres.pool import Database
+from airflow_kafka_exactly.adapters.postgres.session import Connection
 from airflow_kafka_exactly.errors import AlreadyApplied, Fenced, KafkaExactlyError, Unavailable
 
 # What may hide a keyword or a semicolon: comments, strings, quoted names, dollar-quoted bodies.
@@ -99,7 +100,7 @@ def effect_transaction(
 ) -> Iterator[EffectCursor]:
     """The applied mark first, then the user's statements, then the commit. An exception rolls everything back. `Fenced` when
     the claim is not open, `AlreadyApplied` when an earlier try had committed, `Unavailable` when the answer is not known."""
-    with database.connection() as connection:
+    with database.connection(for_effect=True) as connection:
         try:
             settles, place, number = _begin(connection, statements, parameters)
             with connection.cursor() as cursor:
@@ -124,7 +125,7 @@ def _begin(
 ) -> tuple[bool, int, str]:
     """Whether the effect ends its claim, the partition, and the transaction's id."""
     with connection.pipeline():
-        connection.execute("begin")
+        connection.execute("begin isolation level read committed read write")
         cursor = connection.execute(statements["begin_effect"].encode(), parameters)
         row = cursor.fetchone()
     assert row is not None
@@ -142,7 +143,7 @@ def _require_same(connection: Connection, number: str) -> None:
         raise RuntimeError(
             "the function swallowed an error of its own statements: nothing of the effect is kept"
         )
-    if connection.execute("select pg_current_xact_id()::text").fetchone() != (number,):
+    if connection.execute("select pg_catalog.pg_current_xact_id()::pg_catalog.text").fetchone() != (number,):
         raise RuntimeError(
             "the function ended the ledger's transaction: its effect is not what the applied mark says"
         )

@@ -11,8 +11,9 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from airflow_kafka_exactly.adapters.postgres.effect import EffectCursor, effect_transaction
-from airflow_kafka_exactly.adapters.postgres.pool import Connection, Database
+from airflow_kafka_exactly.adapters.postgres.pool import Database
 from airflow_kafka_exactly.adapters.postgres.rows import of_check, of_life, of_offsets, of_record, to_record
+from airflow_kafka_exactly.adapters.postgres.session import Connection
 from airflow_kafka_exactly.adapters.postgres.statements import statements
 from airflow_kafka_exactly.errors import Fenced, StaleEpoch, Unavailable
 from airflow_kafka_exactly.protocol.claims import (

@@ -20,6 +20,7 @@ from psycopg import errors as pg
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
+from airflow_kafka_exactly.adapters.postgres.session import Connection, prepare_connection, reset_connection
 from airflow_kafka_exactly.errors import (
     ConfigurationError,
     Fenced,
@@ -32,7 +33,6 @@ from airflow_kafka_exactly.errors import (
 )
 from airflow_kafka_exactly.settings import LedgerSettings
 
-Connection = psycopg.Connection[TupleRow]
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 5
@@ -66,26 +66,22 @@ def connect_arguments(settings: LedgerSettings) -> dict[str, Any]:
     }
 
 
-def prepare_connection(connection: Connection, settings: LedgerSettings) -> None:
-    """Session settings, sent as statements because poolers between us and the ledger refuse start-up options."""
-    connection.execute(
-        "select set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),"
-        " set_config('idle_in_transaction_session_timeout', %s, false)",
-        [
-            str(round(t * 1000))
-            for t in (settings.lock_timeout_s, settings.statement_timeout_s, settings.statement_timeout_s)
-        ],
-    )
-
-
 def connect(settings: LedgerSettings) -> Connection:
-    """One connection outside of the pool. `ConfigurationError` when it can never work, else `Unavailable`."""
+    """One connection outside of the pools. `ConfigurationError` when it can never work, else `Unavailable`."""
     try:
         connection = psycopg.connect(settings.conninfo, **connect_arguments(settings))
-        prepare_connection(connection, settings)
+        _prepared(connection, settings)
     except (psycopg.OperationalError, psycopg.ProgrammingError) as exc:
         raise connect_error(settings, exc) from exc
     return connection
+
+
+def _prepared(connection: Connection, settings: LedgerSettings) -> None:
+    try:
+        prepare_connection(connection, settings)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def connect_error(settings: LedgerSettings, exc: Exception) -> KafkaExactlyError:
@@ -99,43 +95,60 @@ def connect_error(settings: LedgerSettings, exc: Exception) -> KafkaExactlyError
 
 
 class Database:
-    """The pool of one process. Safe to use from several threads, never across a fork."""
+    """The pools of one process. Safe to use from several threads, never across a fork.
+
+    Effects have a pool of their own: what a user's function leaves in its session is never met by the ledger's own statements,
+    and is reset, behind the function's back, before the next effect.
+    """
 
     def __init__(self, settings: LedgerSettings) -> None:
         self.settings = settings
         self._pid = os.getpid()
         connect(settings).close()  # the pool would only say that it timed out, not why
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
+        self._pool = self._open_pool("ledger", connect_arguments(settings))
+        self._effects = self._open_pool(
+            "effects",
+            # A user's statements are not prepared behind their back: the reset would not be told of it.
+            {**connect_arguments(settings), "prepare_threshold": None},
+            reset=lambda connection: reset_connection(connection, settings),
+        )
+
+    def _open_pool(self, name: str, arguments: dict[str, Any], **more: Any) -> ConnectionPool[Connection]:
+        settings, for_effects = self.settings, name == "effects"
+        return ConnectionPool(
             settings.conninfo,
-            kwargs=connect_arguments(settings),
-            configure=lambda connection: prepare_connection(connection, settings),
+            kwargs=arguments,
+            configure=lambda c: prepare_connection(c, settings, for_effects=for_effects),
             min_size=0,
             max_size=settings.pool_max,
             timeout=settings.connect_timeout_s,
             reconnect_timeout=2.0,  # then the next one who asks tries again, instead of an ever longer pause
-            name="kafka-exactly ledger",
+            name=f"kafka-exactly {name}",
             open=True,
+            **more,
         )
 
     def close(self) -> None:
         self._pool.close()
+        self._effects.close()
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self, *, for_effect: bool = False) -> Iterator[Connection]:
         """A connection for one use. Connection problems become `Unavailable` or `ConfigurationError`."""
         if os.getpid() != self._pid:
             raise RuntimeError("the ledger was opened in another process: open it after the fork")
+        pool = self._effects if for_effect else self._pool
         try:
-            connection = self._pool.getconn()
+            connection = pool.getconn()
         except (PoolTimeout, PoolClosed) as exc:
             self._explain(exc)
         try:
             yield connection
         finally:
             broken = connection.closed
-            self._pool.putconn(connection)
+            pool.putconn(connection)
             if broken:
-                self._pool.check()  # after a restart of the ledger none of them lives: do not find out one by one
+                pool.check()  # after a restart of the ledger none of them lives: do not find out one by one
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do `work` with a connection; our own errors come out. Tried again where PostgreSQL ended it for another's sake."""
@@ -176,7 +189,8 @@ class Database:
             return SchemaMissing(f"{where}: {said}. Run `airflow kafka-exactly migrate`.")
         if exc.sqlstate == "42501":
             return ConfigurationError(f"{where}: {said}")
-        if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
+        # Read-only: a connection that ended up at a standby, as it may in a failover.
+        if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError, pg.ReadOnlySqlTransaction)):
             return Unavailable("PostgreSQL", self.settings.connection, exc)
         return exc  # a mistake of ours: seen as it is
 

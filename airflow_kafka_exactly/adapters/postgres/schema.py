@@ -13,7 +13,8 @@ from importlib.resources.abc import Traversable
 import psycopg
 from psycopg import errors as pg
 
-from airflow_kafka_exactly.adapters.postgres.pool import Connection, Database, connect
+from airflow_kafka_exactly.adapters.postgres.pool import Database, connect
+from airflow_kafka_exactly.adapters.postgres.session import Connection
 from airflow_kafka_exactly.adapters.postgres.statements import in_schema
 from airflow_kafka_exactly.errors import (
     ConfigurationError,
@@ -71,7 +72,9 @@ def _migrate(connection: Connection, settings: LedgerSettings) -> tuple[int, int
         raise _too_new(settings, before)
     if before == 0:
         _create(connection, settings.schema)
-    connection.execute(f"set local search_path = {settings.schema}, public".encode())
+    connection.execute(
+        in_schema("set local search_path = kafka_exactly, pg_catalog, pg_temp", settings.schema)
+    )
     for file in _files("migrations"):
         number, name = file.name.removesuffix(".sql").split("_", 1)
         if int(number) > before:
@@ -83,17 +86,26 @@ def _migrate(connection: Connection, settings: LedgerSettings) -> tuple[int, int
     for file in _files("functions"):
         _replace(connection, in_schema(file.read_text(encoding="utf-8"), settings.schema))
     # A patch release may change functions and no table: they go with the code that calls them.
-    connection.execute(f"comment on schema {settings.schema} is 'functions {functions_digest()}'".encode())
+    connection.execute(
+        in_schema(f"comment on schema kafka_exactly is 'functions {functions_digest()}'", settings.schema)
+    )
     return before, newest_version()
 
 
 def _create(connection: Connection, schema: str) -> None:
-    if connection.execute("select to_regnamespace(%s)", [schema]).fetchone() == (None,):
-        connection.execute(f"create schema {schema}".encode())
-    connection.execute("create extension if not exists btree_gist")
+    if connection.execute("select to_regnamespace(%s)", [f'"{schema}"']).fetchone() == (None,):
+        connection.execute(in_schema("create schema kafka_exactly", schema))
+    # Named, because where it goes else depends on this login's search path. Not into our schema if that can be helped: others
+    # may come to use it, and lose it when the schema is dropped.
+    public = "select has_schema_privilege(to_regnamespace('public'), 'create')"
+    where = "public" if connection.execute(public).fetchone() == (True,) else "kafka_exactly"
+    connection.execute(in_schema(f"create extension if not exists btree_gist schema {where}", schema))
     connection.execute(
-        f"create table {schema}.schema_version (version integer primary key, name text not null,"
-        " applied_at timestamptz not null default clock_timestamp())".encode()
+        in_schema(
+            "create table kafka_exactly.schema_version (version integer primary key, name text not null,"
+            " applied_at timestamptz not null default clock_timestamp())",
+            schema,
+        )
     )
 
 
@@ -114,10 +126,10 @@ def _replace(connection: Connection, functions: bytes) -> None:
 
 def _version(connection: Connection, schema: str) -> int | None:
     """None: there is no such table."""
-    if connection.execute("select to_regclass(%s)", [f"{schema}.schema_version"]).fetchone() == (None,):
+    if connection.execute("select to_regclass(%s)", [f'"{schema}".schema_version']).fetchone() == (None,):
         return None
     row = connection.execute(
-        f"select coalesce(max(version), 0) from {schema}.schema_version".encode()  # noqa: S608 (an identifier)
+        in_schema("select coalesce(max(version), 0) from kafka_exactly.schema_version", schema)
     ).fetchone()
     return int(row[0]) if row else 0
 
@@ -137,7 +149,7 @@ def check_schema(database: Database) -> None:
         raise _too_new(settings, found)
     described = database.row(
         "select coalesce(obj_description(to_regnamespace(%(schema)s), 'pg_namespace'), '')",
-        {"schema": settings.schema},
+        {"schema": f'"{settings.schema}"'},
     )
     if described != (f"functions {functions_digest()}",):
         raise SchemaTooOld(

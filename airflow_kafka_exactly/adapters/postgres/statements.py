@@ -12,8 +12,8 @@ _SCHEMA = re.compile(r"\bkafka_exactly\b")
 
 
 def in_schema(sql: str, schema: str) -> bytes:
-    """The SQL with the configured schema's name in place of `kafka_exactly`."""
-    return _SCHEMA.sub(schema, sql).encode()
+    """The SQL with the configured schema's name in place of `kafka_exactly`, quoted: it may be a word of SQL's own."""
+    return _SCHEMA.sub(f'"{schema}"', sql).encode()
 
 
 @cache

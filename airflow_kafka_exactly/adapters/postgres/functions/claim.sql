@@ -3,7 +3,7 @@
 create or replace function kafka_exactly.claim(
   p_group text, p_slot text, p_incarnation bigint, p_epoch bigint, p_attempt uuid, p_unit boolean, p_parts jsonb)
 returns table (part integer, what text, range_start bigint, range_stop bigint, id bigint)
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- `what`: granted (id: claim), settled, doubted (id: how many of its doubts lack their payload), new (id: doubts written),
 -- frontier (range_start).
 declare
@@ -30,7 +30,7 @@ end $$;
 create or replace function kafka_exactly.claim_part(
   me kafka_exactly.member_life, p_epoch bigint, p_attempt uuid, p_unit boolean, p_partition bigint, p_part jsonb)
 returns table (what text, range_start bigint, range_stop bigint, id bigint)
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
   offsets bigint[];
@@ -84,7 +84,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.offsets_of(p_part jsonb) returns bigint[]
-language sql immutable set search_path = kafka_exactly as $$
+language sql immutable set search_path = kafka_exactly, pg_catalog, pg_temp as $$
   -- Every offset holds a record when none are listed.
   select case when p_part -> 'offsets' = 'null'
     then (select array_agg(o) from generate_series((p_part ->> 'start')::bigint, (p_part ->> 'stop')::bigint - 1) as o)
@@ -94,7 +94,7 @@ $$;
 create or replace function kafka_exactly.pieces_of(
   p_life bigint, p_attempt uuid, p_partition bigint, p_part jsonb)
 returns table (what text, a bigint, b bigint, claim_id bigint, life_id bigint)
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 #variable_conflict use_column
 -- Cuts the asked range at every boundary of a segment, claim, mark, doubt and the frontier, and says what each piece is.
 -- Claims do not overlap, nor do doubts: the last one that starts at or below a piece is the only one that can cover it.

@@ -1,7 +1,7 @@
 create or replace function kafka_exactly.claim_released(
   p_group text, p_slot text, p_incarnation bigint, p_epoch bigint, p_attempt uuid, p_limit integer)
 returns setof kafka_exactly.claim
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Any member may redo a released doubt: compare-and-set on its row (H6). An attempt that was granted before gets the same.
 declare
   me member_life;

@@ -1,5 +1,5 @@
 create or replace function kafka_exactly.close_life(p_group text, p_slot text, p_incarnation bigint) returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare
   me member_life;
   c claim;

@@ -1,6 +1,6 @@
 create or replace function kafka_exactly.decide(
   p_doubt bigint, p_version integer, p_verdict text, p_by text, p_evidence jsonb, p_dead_letter boolean) returns boolean
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- A verdict or a ruling. A no-op unless the doubt is what was judged: every change of its kind, life or state changes its
 -- version (two evidence runs at once, a double click, a late person).
 declare

@@ -2,7 +2,7 @@
 
 create or replace function kafka_exactly.put_doubts(
   p_like kafka_exactly.doubt, p_start bigint, p_stop bigint, p_offsets bigint[]) returns integer
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Doubts the records of `[p_start, p_stop)`: one row for all when `p_like.unit`, else one for each, reaching from the previous
 -- record's end to its own, the last one to the range's stop, so that gaps belong to a doubt.
 declare written integer;
@@ -27,7 +27,7 @@ end $$;
 
 create or replace function kafka_exactly.question(p_like kafka_exactly.doubt, p_start bigint, p_stop bigint, p_per_offset boolean)
 returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Everything in `[p_start, p_stop)` is in question because of `p_like.life_id`: doubts that stand there take its kind, the
 -- rest gets new ones. At most one unclosed doubt per record (H6).
 declare
@@ -52,7 +52,7 @@ end $$;
 
 create or replace function kafka_exactly.offsets_between(p_start bigint, p_stop bigint, p_each boolean, p_unit boolean)
 returns bigint[]
-language sql immutable set search_path = kafka_exactly as $$
+language sql immutable set search_path = kafka_exactly, pg_catalog, pg_temp as $$
   -- Which offsets hold a record is not known here; a gap among them is found out when the range is polled again.
   select case when p_each then (select array_agg(o) from generate_series(p_start, p_stop - 1) as o)
               when p_unit then array[p_start, p_stop - 1] else array[p_start] end
@@ -60,7 +60,7 @@ $$;
 
 create or replace function kafka_exactly.reopen(p_doubt bigint, p_kind text, p_life bigint, p_claim bigint, p_reason text)
 returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 begin
   update doubt
      set state = 'open', kind = p_kind, kind_since = clock_timestamp(), life_id = p_life, claim_id = p_claim,

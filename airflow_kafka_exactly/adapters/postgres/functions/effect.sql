@@ -1,7 +1,7 @@
 create or replace function kafka_exactly.begin_effect(
   p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_applied bigint)
 returns table (outcome text, partition_id bigint, transaction_id text)
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 #variable_conflict use_column
 -- The first statement of an effect's own transaction: the applied mark, under the claim's row lock, which a fence and every
 -- other mark wait for (H7). The partition is not locked, others go on claiming from it; folding follows in a transaction of its own.
@@ -26,7 +26,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.fold_alone(p_partition bigint) returns bigint
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 begin
   perform lock_partitions(array[p_partition]);
   return fold(p_partition);

@@ -1,5 +1,5 @@
 create or replace function kafka_exactly.end_claim(c kafka_exactly.claim, p_start bigint) returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Ends an open claim at `p_start`: nothing at or above it has begun. Only this lowers `started` (F5).
 -- The caller holds the partition's and the claim's row lock.
 declare stop bigint := greatest(p_start, c.applied);
@@ -25,7 +25,7 @@ end $$;
 
 create or replace function kafka_exactly.give_back(
   p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_start bigint) returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare
   c claim;
   place bigint;

@@ -1,5 +1,5 @@
 create or replace function kafka_exactly.fence(p_epoch bigint, p_group text, p_slot text, p_incarnation bigint) returns boolean
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- The end of a dead life, in one transaction (H12). False when its lease is not over, or when it was done before.
 declare
   life bigint;
@@ -25,7 +25,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.fence_claim(c kafka_exactly.claim) returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- The applied part is settled, the window becomes doubts, the rest is free. What remains of the claim is its applied part, so
 -- that a redo can be claimed.
 declare d doubt;
@@ -54,7 +54,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.fence_redo(c kafka_exactly.claim) returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- A redo that may have begun is in question again and keeps its payload; one that has not is released again.
 begin
   delete from claim where claim_id = c.claim_id;

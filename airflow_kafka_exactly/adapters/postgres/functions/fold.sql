@@ -1,7 +1,7 @@
 -- Moves the frontier over what is settled or durably doubted. The caller holds the partition's row lock.
 
 create or replace function kafka_exactly.fold(p_partition bigint) returns bigint
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare
   old_frontier bigint;
   pos bigint;
@@ -35,7 +35,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.note_settled(p_partition bigint, p_fold_to bigint) returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 begin
   -- A doubt about a part of a claim outlives the claim's row: what its applied mark said is kept, and the rows of settled claims
   -- below `p_fold_to` go (null: none). One statement, one snapshot: an effect's transaction settles its claim without the
@@ -50,7 +50,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.keep_applied() returns trigger
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Whatever takes a settled claim's row away: the doubts about its records keep which claim applied them. No decision reads this.
 -- It is the second witness, for `reconcile`: a record that was applied and redone has two outcomes (S1).
 begin

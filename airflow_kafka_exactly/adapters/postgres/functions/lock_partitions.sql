@@ -1,13 +1,13 @@
 -- Lock order (S4): epoch, life, partitions sorted by (topic id, number), claims, doubts.
 
 create or replace function kafka_exactly.lock_partitions(p_ids bigint[]) returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 begin
   perform from partition where partition_id = any(p_ids) order by topic_id, number, partition_id for no key update;
 end $$;
 
 create or replace function kafka_exactly.lock_partitions_of(p_life bigint) returns bigint[]
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare ids bigint[];
 begin
   -- The life's row is locked: it makes no new claims, so this set only shrinks.

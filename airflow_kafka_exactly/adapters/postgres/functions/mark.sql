@@ -1,7 +1,7 @@
 create or replace function kafka_exactly.mark(
   p_group text, p_slot text, p_incarnation bigint, p_claims bigint[], p_started bigint[], p_applied bigint[])
 returns table (partition_id bigint, topic_id text, number integer, topic text, frontier bigint, refused boolean)
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
   touched bigint[];
@@ -35,7 +35,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.write_mark(p_claim bigint, p_started bigint, p_applied bigint) returns boolean
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- S4: `greatest`, and a condition on the claim's own row, looked at again after any wait for its lock.
 declare c claim;
 begin

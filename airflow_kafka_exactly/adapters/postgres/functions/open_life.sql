@@ -1,7 +1,7 @@
 create or replace function kafka_exactly.open_life(
   p_group text, p_cluster text, p_slot text, p_owner text, p_kind text, p_process text, p_lease_s double precision,
   p_check jsonb, p_kafka_connection text) returns bigint
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare
   old member_life;
   new_incarnation bigint;

@@ -1,6 +1,6 @@
 create or replace function kafka_exactly.open_partition(
   p_life kafka_exactly.member_life, p_cluster text, p_opening jsonb) returns bigint
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Where to start: the greater of the group's committed offset and the frontier. The caller holds the life's lock.
 declare
   p partition;
@@ -47,7 +47,7 @@ end $$;
 create or replace function kafka_exactly.open_partitions(
   p_group text, p_slot text, p_incarnation bigint, p_cluster text, p_openings jsonb)
 returns table (topic_id text, number integer, topic text, start bigint)
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare
   me member_life;
   o jsonb;

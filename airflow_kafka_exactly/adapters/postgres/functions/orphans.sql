@@ -1,7 +1,7 @@
 -- Settled and not known to be below the committed offset is an orphan commit (S8): a fact. The rows add reason and history.
 
 create or replace function kafka_exactly.write_orphan(p_partition bigint, p_stop bigint, p_reason text) returns boolean
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- The caller holds the partition's lock.
 declare
   known bigint;
@@ -20,7 +20,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.close_orphans(p_partition bigint, p_state text, p_by text) returns void
-language sql set search_path = kafka_exactly as $$
+language sql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
   with done as (
     update orphan_commit o set state = p_state, drained_by = p_by, closed_at = clock_timestamp()
       from partition p
@@ -31,7 +31,7 @@ $$;
 
 create or replace function kafka_exactly.partitions_in(p_group text, p_cluster text, p_offsets jsonb)
 returns table (id bigint, committed_offset bigint)
-language sql stable set search_path = kafka_exactly as $$
+language sql stable set search_path = kafka_exactly, pg_catalog, pg_temp as $$
   select p.partition_id, (o ->> 'offset')::bigint
     from jsonb_array_elements(p_offsets) as o
     join partition p on p.group_id = p_group and p.topic_id = o ->> 'topic_id' and p.number = (o ->> 'number')::integer
@@ -39,7 +39,7 @@ language sql stable set search_path = kafka_exactly as $$
 $$;
 
 create or replace function kafka_exactly.committed(p_group text, p_by text, p_offsets jsonb) returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 begin
   perform lock_partitions((select array_agg(id) from partitions_in(p_group, null, p_offsets)));
   update partition p set committed = greatest(p.committed, o.committed_offset)
@@ -48,7 +48,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.refused(p_group text, p_offsets jsonb, p_reason text) returns integer
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 begin
   perform lock_partitions((select array_agg(id) from partitions_in(p_group, null, p_offsets)));
   return (select count(*) filter (where write_orphan(p.partition_id, least(p.frontier, o.committed_offset), p_reason))
@@ -56,7 +56,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.sweep_orphans(p_epoch bigint) returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare ids bigint[];
 begin
   perform require_epoch(p_epoch);
@@ -70,7 +70,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.read_back(p_epoch bigint, p_group text, p_offsets jsonb) returns setof bigint
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Known is what was read back last. A row that is above it (again) is open (again): one leader may undo another's alter (H17).
 declare id bigint;
 begin
@@ -88,7 +88,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.close_orphan(p_epoch bigint, p_orphan bigint, p_state text) returns boolean
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare place bigint;
 begin
   perform require_epoch(p_epoch);

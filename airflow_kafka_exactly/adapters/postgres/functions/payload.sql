@@ -1,5 +1,5 @@
 create or replace function kafka_exactly.payload_stored(p_partition bigint, p_start bigint, p_stop bigint) returns bigint
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- The records of `[p_start, p_stop)` have been stored with the doubts they belong to: those become durable as far as the range
 -- reaches (S2). The caller holds the partition's lock. Returns the frontier.
 declare gone bigint[];

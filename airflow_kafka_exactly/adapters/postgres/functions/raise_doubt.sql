@@ -1,7 +1,7 @@
 create or replace function kafka_exactly.cut_claim(
   p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_settled bigint, p_stop bigint)
 returns kafka_exactly.claim
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Cuts `[.., p_stop)` out of an open claim and settles it up to `p_settled`. The claim's start moves to `p_stop`, so that no
 -- later mark covers what was cut out (F1). Null when that was done before (the answer was lost); KX002 when fenced.
 -- The caller holds the partition's lock.
@@ -37,7 +37,7 @@ end $$;
 create or replace function kafka_exactly.raise_doubt(
   p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_first bigint, p_stop bigint, p_reason text)
 returns bigint
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Returns the partition, locked, for the payload that follows in the same transaction; null when nothing is left to do.
 declare
   c claim;
@@ -72,7 +72,7 @@ end $$;
 create or replace function kafka_exactly.bury(
   p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_first bigint, p_stop bigint)
 returns table (partition_id bigint, doubt_id bigint, buried_by text)
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 #variable_conflict use_column
 -- As `raise_doubt`, but the records are settled: the caller adds the dead letters in the same transaction.
 declare

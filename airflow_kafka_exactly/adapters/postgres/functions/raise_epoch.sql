@@ -1,5 +1,5 @@
 create or replace function kafka_exactly.raise_epoch(p_leader text) returns bigint
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Waits for every claim that the old epoch still lets through; none comes after (H3).
 declare raised bigint;
 begin

@@ -1,7 +1,7 @@
 -- The guards of S4. Each locks the row it reads, so that what it said holds until the transaction ends.
 
 create or replace function kafka_exactly.require_epoch(p_epoch bigint) returns void
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare current_epoch bigint;
 begin
   select epoch into current_epoch from leader_epoch for share;
@@ -12,7 +12,7 @@ end $$;
 
 create or replace function kafka_exactly.require_current(p_group text, p_slot text, p_incarnation bigint)
 returns kafka_exactly.member_life
-language plpgsql set search_path = kafka_exactly as $$
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare life member_life;
 begin
   select * into life from member_life
@@ -25,7 +25,7 @@ begin
 end $$;
 
 create or replace function kafka_exactly.life_over(p_group text, p_slot text, p_incarnation bigint) returns boolean
-language sql set search_path = kafka_exactly as $$
+language sql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
   -- A claim that is no longer open was ended by its own life (then asking again is harmless) or by the fence of that life.
   select not exists (
     select from member_life where group_id = p_group and slot = p_slot and incarnation = p_incarnation
@@ -34,11 +34,11 @@ $$;
 
 create or replace function kafka_exactly.note(
   p_entity text, p_id bigint, p_change text, p_by text, p_detail jsonb default null) returns void
-language sql set search_path = kafka_exactly as $$
+language sql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
   insert into audit (entity, entity_id, change, by, detail) values (p_entity, p_id, p_change, p_by, p_detail)
 $$;
 
 create or replace function kafka_exactly.life_name(p_life bigint) returns text
-language sql stable set search_path = kafka_exactly as $$
+language sql stable set search_path = kafka_exactly, pg_catalog, pg_temp as $$
   select slot || '#' || incarnation from member_life where life_id = p_life
 $$;
