@@ -176,17 +176,17 @@ def test_numbers_that_nothing_has_find_nothing(stage: Stage, number: int) -> Non
     assert stage.evidence.find(GROUP, TOPIC, number, OffsetRange(0, 9)) == []
     assert stage.evidence.facts_of([number]) == []
     assert stage.evidence.payload(number) == []
-    stage.evidence.hold([number], 5)
+    stage.evidence.hold({number: 1}, 5)
 
 
 @pytest.mark.parametrize("seconds", [8.64e13, 1e300, float("inf")])
 def test_a_time_beyond_the_calendar_is_for_ever(stage: Stage, seconds: float) -> None:
     """`response_timeout=timedelta.max` is an honest way to write "no limit"."""
     stage.doubt(stage.life(), 0, 1)
-    stage.evidence.hold([stage.the_doubt().doubt_id], seconds)
+    stage.evidence.hold({stage.the_doubt().doubt_id: stage.the_doubt().version}, seconds)
     stage.pass_time(86_400 * 365 * 100)
     assert stage.evidence.announce(10, seconds) == []
-    stage.evidence.hold([stage.the_doubt().doubt_id], 0)
+    stage.evidence.hold({stage.the_doubt().doubt_id: stage.the_doubt().version}, 0)
     assert len(stage.evidence.announce(10, seconds)) == 1
     assert stage.evidence.announce(10, seconds) == []
     assert stage.evidence.announce(2**40, 0) != []
