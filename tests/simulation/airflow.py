@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from simulation.checks import Checks
+from simulation.effects import Killed
 from simulation.kernel import Process
 from simulation.network import SimulatedChannel
 from simulation.points import ConsumersWire, MemberLedgerWire, Wire
-from simulation.world import World
+from simulation.world import TOPIC, World
 from simulation.zookeeper import SimulatedDirectory
 
 from airflow_kafka_exactly.errors import KafkaExactlyError
 from airflow_kafka_exactly.protocol.claims import LifeKind
+from airflow_kafka_exactly.protocol.record import Partition
 from airflow_kafka_exactly.protocol.summary import Summary
 from airflow_kafka_exactly.runtime.background import Stopped
 from airflow_kafka_exactly.runtime.member import Member
@@ -52,6 +55,10 @@ class Slot:
         self.memberships: dict[Process, Membership] = {}
         self.kind = LifeKind.WORKER
         self.paused_until = 0.0
+        self._deferred: tuple[Until, Mapping[Partition, int]] | None = None
+        """What a task that waits in the triggerer goes on with; a retry begins anew."""
+        self.ended_at = 0.0
+        """When a task last ended because it had reached the end."""
 
     def start(self) -> None:
         self._world.kernel.spawn(self._world.kernel.world, f"airflow {self.name}", self._forever)
@@ -88,20 +95,43 @@ class Slot:
 
     def _main(self, process: Process, kind: LifeKind) -> None:
         try:
-            ending = self._member(process, kind)
+            ports = member_ports(self._world, process)
+            until, ends = self._deferred or self._begun(ports)
+            if kind is LifeKind.WORKER:
+                self._deferred = None
+            ending = self._member(process, kind, ports, until)
             self._world.trace(process.name, f"ends: {ending}")
+            if ending is Ending.END:
+                self._world.checks.ended(process, ends)
+                self.ended_at = self._world.kernel.now
+            self._deferred = None if ending is Ending.END else (until, ends)
             if self._world.plan.triggers:
                 self.kind = LifeKind.TRIGGER if ending is Ending.IDLE else LifeKind.WORKER
-        except (KafkaExactlyError, Stopped) as failure:
+        except (KafkaExactlyError, Stopped, Killed) as failure:
             self._world.trace(process.name, f"fails: {type(failure).__name__}: {failure}")
         finally:
             if process.alive:
                 process.busy = False
 
-    def _member(self, process: Process, kind: LifeKind) -> Ending:
+    def _begun(self, ports: MemberPorts) -> tuple[Until, Mapping[Partition, int]]:
+        """How a task goes about its end, and the least that has to be done then, seen from outside."""
         world, plan = self._world, self._world.plan
+        seen = {}
+        if world.has_topic():
+            topic = world.broker.topic(TOPIC)
+            seen = {topic.partition(n): log.stable for n, log in enumerate(topic.logs)}
+        until_end = plan.choices.until_end
+        until = Until(
+            ends=dict(ports.admin.end_offsets((TOPIC,))) if until_end else {},
+            to_end=until_end,
+            defer_when_idle_s=IDLE_S if plan.triggers else None,
+        )
+        return until, seen
+
+    def _member(self, process: Process, kind: LifeKind, ports: MemberPorts, until: Until) -> Ending:
+        world = self._world
         membership = Membership(
-            member_ports(world, process),
+            ports,
             world.member_settings(self.name),
             kind,
             Summary(),
@@ -111,9 +141,7 @@ class Slot:
         self.memberships[process] = membership
         with membership:
             if kind is LifeKind.TRIGGER:
-                return await_work(membership, Until(to_end=False), 0.0)
-            idle_s = IDLE_S if plan.triggers else None
-            until = Until(to_end=False, defer_when_idle_s=idle_s, max_records=None)
+                return await_work(membership, until, 0.0)
             return Member(membership, world.functions.for_process(process), until).run()
 
 

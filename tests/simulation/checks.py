@@ -6,22 +6,23 @@ S3  an effect is made only under a written `started` mark of an open claim
 S4  what an old epoch, an old incarnation or a fenced claim wrote was refused
 S5  claims do not overlap, and nothing is granted that is settled, doubted, or has had its effect
 S6  a vote is given only by a filter that holds everything the ledger has
-S7  a verdict is true, and not the ledger's own where only a check or a person can know
+S7  a verdict is true, and not the ledger's own where only a check or a person can know (`verdicts.py`)
 S8  what the ledger knows of Kafka's offset is never above it
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from simulation.effects import Effect, Key, Target, key_of
 from simulation.kernel import Process
-from simulation.plan import Plan
+from simulation.verdicts import Verdicts
 
 from airflow_kafka_exactly.adapters.memory.ledger import MemoryLedger
-from airflow_kafka_exactly.adapters.memory.ledger_state import DoubtRow, PlaceRow
-from airflow_kafka_exactly.protocol.claims import Decision, DoubtKind, DoubtState, Outcome, Verdict
+from airflow_kafka_exactly.adapters.memory.ledger_state import PlaceRow
+from airflow_kafka_exactly.protocol.claims import DoubtState
 from airflow_kafka_exactly.protocol.identity import offset_digests
 from airflow_kafka_exactly.protocol.record import FencingToken, OffsetRange, Partition, RawRecord
 
@@ -36,8 +37,9 @@ class Violation(Exception):
 
 
 class Checks:
-    def __init__(self, plan: Plan, ledger: MemoryLedger, target: Target, broker: Any) -> None:
-        self._plan, self._ledger, self._target, self._broker = plan, ledger, target, broker
+    def __init__(self, ledger: MemoryLedger, target: Target, broker: Any, verdicts: Verdicts) -> None:
+        self._ledger, self._target, self._broker, self.verdicts = ledger, target, broker, verdicts
+        verdicts.violate = self.violate
         self._state = ledger.state
         self._frontiers: dict[tuple[str, int], int] = {}
         self._versions: dict[int, int] = {}
@@ -134,12 +136,14 @@ class Checks:
             self._claimed(process, what, held, result)
         elif what in LIFE_GUARDED and held is not None:
             self._marked(process, what, held, self._marks_of(args[0]))
+            if what == "ledger.bury":
+                self.verdicts.buried(process)
         elif what in LEADING:
             self._led(process, what, held, result)
             if what == "ledger.read_back":
                 self._read_back(process, *args[1:])
         elif what == "ledger.decide" and result:
-            self._decided(args[0], held)
+            self.verdicts.decided(args[0], held)
         elif what == "ledger.effect_commit":
             self._target.happen([statement[1][0] for statement in result.executed], process)
         self.look()
@@ -186,7 +190,8 @@ class Checks:
                 continue  # asked again by the same attempt
             self._granted.add(claim.claim_id)
             for offset in range(claim.range.start, claim.range.stop):
-                if self._target.count[key_of(claim.partition, offset)]:
+                key = key_of(claim.partition, offset)
+                if self._target.count[key] and key not in self._target.unique:
                     self.violate(
                         f"S5: claim {claim.claim_id} of {process} grants {claim.partition} {offset}, whose effect happened"
                     )
@@ -206,26 +211,6 @@ class Checks:
         if what == "ledger.fence" and result and lease_left > 0:
             self.violate(f"S1: {process} fenced a life whose lease had {lease_left:.2f} s left")
 
-    def _decided(self, decision: Decision, held: tuple[int | None, DoubtKind | None]) -> None:
-        version, kind = held
-        if version != decision.version:
-            self.violate(
-                f"S7: a verdict on version {decision.version} of doubt {decision.doubt_id} changed version {version}"
-            )
-        if kind in (DoubtKind.WINDOW, DoubtKind.RAISED) and decision.by == "ledger":
-            self.violate(f"S7: the ledger alone decided doubt {decision.doubt_id}, of kind {kind}")
-        doubt = self._state.doubt(decision.doubt_id)
-        assert doubt is not None
-        happened = [bool(self._target.count[k] or self._target.flying[k]) for k in _keys(doubt)]
-        if decision.verdict is Verdict.APPLIED and not decision.dead_letter and not all(happened):
-            self.violate(
-                f"L2: doubt {decision.doubt_id} was discarded by {decision.by} as applied; it never happened"
-            )
-        if decision.verdict is Verdict.NOT_APPLIED and any(happened):
-            self.violate(
-                f"S7: doubt {decision.doubt_id} was released by {decision.by}; its effect had happened"
-            )
-
     # -- after every write ---------------------------------------------------------------------------------------------
 
     def look(self) -> None:
@@ -240,7 +225,7 @@ class Checks:
                 if self._versions.get(doubt.doubt_id) != doubt.version:
                     self._versions[doubt.doubt_id] = doubt.version
                     if doubt.closed:
-                        self._closed(place, doubt)
+                        self.verdicts.closed(doubt, self._log(place))
             self._known(place)
 
     def _known(self, place: PlaceRow) -> None:
@@ -278,7 +263,8 @@ class Checks:
         for record in log.records:
             if not start <= record.offset < stop or record.offset in buried:
                 continue
-            if self._target.count[key_of(place.partition, record.offset)]:
+            key = key_of(place.partition, record.offset)
+            if self._target.count[key] or self.verdicts.excused(key):
                 continue
             doubts = [d for d in place.doubts if d.start <= record.offset < d.stop and not d.closed]
             if not any(record.offset in d.records for d in doubts):
@@ -292,18 +278,15 @@ class Checks:
             return None
         return topic.logs[place.partition.number]
 
-    def _closed(self, place: PlaceRow, doubt: DoubtRow) -> None:
-        happened = [self._target.count[k] > 0 for k in _keys(doubt)]
-        if doubt.outcome in (Outcome.DISCARDED, Outcome.REDONE) and not all(happened):
-            self.violate(
-                f"L2: doubt {doubt.doubt_id} of {place.partition} was closed as {doubt.outcome} without its effect"
-            )
-        if doubt.outcome is Outcome.NO_RECORD:
-            log = self._log(place)
-            if log is not None and any(doubt.start <= r.offset < doubt.stop for r in log.records):
-                self.violate(
-                    f"L2: doubt {doubt.doubt_id} of {place.partition} was closed as a gap; it holds a record"
-                )
+    def ended(self, process: Process, ends: Mapping[Partition, int]) -> None:
+        """Of a member with `until="end"`: the group has reached what was there when its task began."""
+        for partition, end in ends.items():
+            topic = self._broker._topics.get(partition.topic)
+            if topic is None or topic.topic_id != partition.topic_id:
+                continue
+            frontier = self._frontiers.get((partition.topic_id, partition.number), 0)
+            if frontier < end:
+                self.violate(f"L2: {process} ends at the end; {partition} is at {frontier} of {end}")
 
     def committing(self, process: Process, offsets: Any, positions: Any) -> None:
         """Case 29: no offset of a partition leaves a process that has given it away."""
@@ -355,10 +338,6 @@ class Checks:
         place = self._state.place(group_id, partition)
         log = self._log(place) if place is not None else None
         return [r for r in log.records if r.offset in span] if log is not None else []
-
-
-def _keys(doubt: DoubtRow) -> list[Key]:
-    return [key_of(doubt.place.partition, offset) for offset in sorted(doubt.records)]
 
 
 def _say(key: Key) -> str:

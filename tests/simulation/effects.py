@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,12 +34,17 @@ class Target:
         self.log: list[Effect] = []
         self.count: Counter[Key] = Counter()
         self.flying: Counter[Key] = Counter()
+        self.unique: set[Key] = set()
+        """What it takes only once: records that the policy "redo" runs again, whatever was done (condition b of S1)."""
         self._kernel = kernel
         self.on_send: Callable[[Process, Key, FencingToken], None] = lambda *_: None
         self.on_effect: Callable[[Effect], None] = lambda _: None
 
     def happen(self, keys: Sequence[Key], process: Process) -> None:
         for key in keys:
+            if key in self.unique and self.count[key]:
+                self.trace(process.name, f"the target refuses a second effect of {key[0]}[{key[1]}] {key[2]}")
+                continue
             effect = Effect(key, process.name, self._kernel.now)
             self.log.append(effect)
             self.count[key] += 1
@@ -50,12 +55,18 @@ class Target:
         return self.count[key] > 0
 
 
+class Killed(BaseException):
+    """Ends the task out of the user's function: what Airflow raises when `execution_timeout` has passed is no `Exception`."""
+
+
 class Functions:
     """The user's function, for the processes of one plan."""
 
     def __init__(self, plan: Plan, target: Target, points: Points) -> None:
-        self._plan, self._target, self._points, self._kernel = plan, target, points, points.kernel
+        self._plan, self.target, self._points, self._kernel = plan, target, points, points.kernel
         self.healed = False
+        self.failed: dict[tuple[str, Key], list[str]] = defaultdict(list)
+        """How the calls for each record failed, by process."""
 
     def key(self, record: Record) -> Key:
         """From the record's id, `cluster/topic id/partition/offset/replay`."""
@@ -72,12 +83,17 @@ class Functions:
             check = None
         elif kind is Kind.UNSURE:
             check = self.cannot_tell
-        return UserFunction(apply=lambda given: self._external(process, given), unit=unit, check=check)
+        return UserFunction(
+            apply=lambda given: self._external(process, given),
+            unit=unit,
+            check=check,
+            vouches=self._plan.choices.vouches,
+        )
 
     def check(self, given: Record | Sequence[Record]) -> bool:
         """Truthful; what is still on its way it does not see (`effect_timeout`)."""
         records = given if isinstance(given, list) else [given]
-        return any(self._target.happened(self.key(r)) for r in records)
+        return any(self.target.happened(self.key(r)) for r in records)
 
     @staticmethod
     def cannot_tell(_: object) -> None:
@@ -85,23 +101,31 @@ class Functions:
 
     def _external(self, process: Process, given: Record | list[Record]) -> None:
         records = given if isinstance(given, list) else [given]
-        before = self._mood()
+        mood = self._mood()
         self._work(process)
-        if before == "proves":
+        if mood in ("proves", "raises before", "killed before"):
+            self._fail(process, records, mood)
+        if self._send(process, records):
+            self._fail(process, records, "raises under way")
+        self._work(process)
+        if mood != "well":
+            self._fail(process, records, mood)
+
+    def _fail(self, process: Process, records: Sequence[Record], mood: str) -> None:
+        for record in records:
+            self.failed[process.name, self.key(record)].append(mood)
+        if mood == "proves":
             raise NotApplied("the target refused it")
-        if before == "raises before":
-            raise RuntimeError("raised before its effect")
-        self._send(process, records)
-        self._work(process)
-        if before == "raises after":
-            raise RuntimeError("raised after its effect")
+        if mood.startswith("killed"):
+            raise Killed(mood)
+        raise RuntimeError(mood)
 
     def _in_ledger(self, process: Process, record: Record, cursor: Any) -> None:
         mood = self._mood()
         self._work(process)
         cursor.execute("effect", (self.key(record), record.fencing_token))
-        if mood in ("raises before", "raises after"):
-            raise RuntimeError("raised: rolled back with its effect")
+        if mood != "well":
+            self._fail(process, [record], mood)
 
     def _mood(self) -> str:
         if self.healed:
@@ -110,7 +134,10 @@ class Functions:
         if u < plan.proves:
             return "proves"
         if u < plan.proves + plan.raises:
-            return self._kernel.chance.choice(("raises before", "raises after"))
+            moods = ("raises before",) if plan.choices.vouches else ("raises before", "raises after")
+            return self._kernel.chance.choice(moods)
+        if u < plan.proves + plan.raises + plan.choices.killed:
+            return self._kernel.chance.choice(("killed before", "killed after"))
         return "well"
 
     def _work(self, process: Process) -> None:
@@ -118,15 +145,16 @@ class Functions:
         self._points.pause(process, "function")
         process.sleep(self._plan.effect_s * self._kernel.chance.random())
 
-    def _send(self, process: Process, records: Sequence[Record]) -> None:
-        """From here on nothing that becomes of the process keeps the effect from happening. A batch's effect is one."""
-        target, kernel = self._target, self._kernel
+    def _send(self, process: Process, records: Sequence[Record]) -> bool:
+        """From here on nothing that becomes of the process keeps the effect from happening. A batch's effect is one. Whether
+        the caller gave up while it was under way."""
+        target, kernel = self.target, self._kernel
         keys = [self.key(record) for record in records]
         for key, record in zip(keys, records, strict=True):
             target.on_send(process, key, record.fencing_token)
         if kernel.chance.random() >= self._plan.in_flight:
             target.happen(keys, process)
-            return
+            return False
         delay = kernel.chance.uniform(0.0, self._plan.flight_s)
         target.flying.update(keys)
 
@@ -135,7 +163,11 @@ class Functions:
             target.happen(keys, process)
 
         kernel.at(delay, arrive)
+        if not self.healed and kernel.chance.random() < self._plan.choices.impatient:
+            kernel.park(delay * kernel.chance.random())
+            return True
         kernel.park(delay + 0.001)
+        return False
 
 
 def key_of(partition: Partition, offset: int) -> Key:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from simulation.checks import Checks
-from simulation.effects import Target, key_of
-from simulation.plan import Kind, Plan
+from simulation.effects import key_of
 
 from airflow_kafka_exactly.adapters.memory.ledger import MemoryLedger
 
 
 class Ending:
-    def __init__(self, plan: Plan, ledger: MemoryLedger, target: Target, broker: Any, checks: Checks) -> None:
-        self._plan, self._state, self._target, self._broker = plan, ledger.state, target, broker
+    def __init__(self, ledger: MemoryLedger, broker: Any, checks: Checks) -> None:
+        self._state, self._broker, self._verdicts = ledger.state, broker, checks.verdicts
         self._log, self.violate = checks._log, checks.violate
 
     def pending(self, group_id: str) -> list[str]:
@@ -57,16 +56,17 @@ class Ending:
         return left
 
     def settled(self, group_id: str) -> None:
-        """L2 at the end: each record has its one effect, or is a dead letter that had none."""
+        """L2 at the end: each record has its one effect, or is a dead letter that had none, or the policy chose otherwise."""
         for place in self._state.group_places(group_id):
             log = self._log(place)
             buried = {letter.record.offset for letter in place.letters}
             for record in log.records if log is not None else ():
-                effects = self._target.count[key_of(place.partition, record.offset)]
+                key = key_of(place.partition, record.offset)
+                effects = self._verdicts.target.count[key]
                 if record.offset in buried:
-                    if effects and self._plan.kind not in (Kind.UNSURE, Kind.UNCHECKED):
+                    if effects and not self._verdicts.excused(key):
                         self.violate(
                             f"L2: {place.partition} {record.offset} is a dead letter and had its effect"
                         )
-                elif effects != 1:
+                elif effects != 1 and not (effects == 0 and self._verdicts.excused(key)):
                     self.violate(f"L2: {place.partition} {record.offset} has {effects} effects at the end")

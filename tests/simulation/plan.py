@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from airflow_kafka_exactly.settings import FilterSettings, LeaseSettings
@@ -40,6 +40,22 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the user chose at the operator, and how else their function fails."""
+
+    until_end: bool = False
+    """`until="end"`: the task ends, and its DAG starts it again."""
+    vouches: bool = False
+    """`on_exception="not_applied"`; a function that is vouched for raises only before its effect."""
+    max_attempts: int = 3
+    on_undecidable: str = "person"
+    killed: float = 0.0
+    """The chance that a call ends with what is no `Exception` (`execution_timeout`), before or after its effect."""
+    impatient: float = 0.0
+    """The chance that a call raises while its effect is under way (a time-out of its client): it arrives all the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     seed: int
     mode: str
@@ -73,11 +89,13 @@ class Plan:
     """The topic is deleted and made anew again and again, not only now and then."""
     prefetch_bytes: int
     window_s: float
+    choices: Choices = Choices()
 
     def __str__(self) -> str:
         lease = self.lease
+        chosen = ", ".join(f"{name} {value}" for name, value in asdict(self.choices).items() if value)
         return (
-            f"{self.kind}; {self.slots} slots, {self.coordinators} coordinators, {self.partitions} partitions, "
+            f"{self.kind} ({chosen}); {self.slots} slots, {self.coordinators} coordinators, {self.partitions} partitions, "
             f"{self.records} records in batches of {self.batch}; lease {lease.lease_s:.1f} s, trusted {lease.trust_s:.1f} s, "
             f"Kafka session {self.session_s:.1f} s; faults in {self.rates.any:.1%} of calls"
             + (f", {self.rates.focused:.0f} times that in {self.rates.focus}" if self.rates.focus else "")
@@ -94,7 +112,7 @@ FOCUS = (
 def draw(seed: int, mode: str = "normal") -> Plan:
     """The plan of a seed. In `enumerate` it is a small one, without chance's faults, and the seed only chooses the function."""
     if mode != "enumerate":
-        return _drawn(seed, mode)
+        return _chosen(_drawn(seed, mode))
     return replace(
         _drawn(seed, mode),
         recreates=False,
@@ -112,7 +130,25 @@ def draw(seed: int, mode: str = "normal") -> Plan:
         rates=Rates(),
         prefetch_bytes=10_000,
         window_s=1.0,
+        choices=Choices(),
     )
+
+
+def _chosen(plan: Plan) -> Plan:
+    """With what the user chose, from a generator of its own: seeds that were named before keep the rest of their plans. A
+    choice about exceptions is worth drawing only where there are some."""
+    chance = random.Random(f"choices {plan.seed}")
+    external = plan.kind is not Kind.LEDGER
+    policies = ("person", "person", "person", "redo", "discard", "dead_letter")
+    choices = Choices(
+        until_end=chance.random() < 0.3,
+        vouches=(vouches := chance.random() < 0.15 and external),
+        max_attempts=chance.choice((1, 2, 3, 3, 5)),
+        on_undecidable=chance.choice(policies) if external else "person",
+        killed=chance.choice((0.0, 0.0, 0.02)),
+        impatient=chance.choice((0.0, 0.5)) if external and not vouches else 0.0,
+    )
+    return replace(plan, choices=choices, raises=max(plan.raises, 0.2 if vouches else 0.0))
 
 
 def _announcing(seed: int, chance: random.Random) -> tuple[float, int]:

@@ -21,6 +21,7 @@ from airflow_kafka_exactly.runtime.function import Attempt, Tried, UserFunction
 from airflow_kafka_exactly.runtime.leading import Leading
 from airflow_kafka_exactly.runtime.lease import LeaseKeeper
 from airflow_kafka_exactly.runtime.member import Member
+from airflow_kafka_exactly.runtime.membership import Membership
 from airflow_kafka_exactly.runtime.polling import Poller
 from airflow_kafka_exactly.runtime.running import Runner
 
@@ -159,6 +160,100 @@ def undecidable_is_discarded() -> None:
 def doubted_by_vote_is_discarded() -> None:
     """'The leader has heard of it' is taken for 'it was done'."""
     module("_by_ledger", lambda _: judging.Decided(Verdict.APPLIED, "ledger", "it was heard of"))
+
+
+@planted
+def every_raised_record_is_buried() -> None:
+    """Without a ruling."""
+    Runner._doubt = lambda self, claim, records, stop, reason: self._bury(claim, records, stop, reason)  # type: ignore[method-assign]
+
+
+@planted
+def check_is_asked_at_once_and_believed() -> None:
+    """Its "no" counts although the call may still be under way in the target."""
+
+    def tried(self: Any, claim: Any, records: Any, stop: int) -> Tried:
+        found = self._guarded(claim, records, stop)
+        known = found.attempt is not Attempt.UNKNOWN
+        return found if known else Tried(self._function.ask(records), found.reason)
+
+    Runner._try = tried  # type: ignore[method-assign]
+
+
+@planted
+def vouched_exception_counts_as_applied() -> None:
+    external = UserFunction.external
+
+    def tried(self: Any, records: Any) -> Tried:
+        found = external(self, records)
+        done = self.vouches and found.attempt is Attempt.NOT_APPLIED
+        return Tried(Attempt.APPLIED) if done else found
+
+    UserFunction.external = tried  # type: ignore[method-assign]
+
+
+@planted
+def buried_after_the_first_try() -> None:
+    init = Runner.__init__
+
+    def hasty(self: Any, *given: Any) -> None:
+        init(self, *given)
+        self._max_attempts = 1
+
+    Runner.__init__ = hasty  # type: ignore[method-assign]
+
+
+@planted
+def interrupted_effect_counts_as_applied() -> None:
+    """A task that is ended in the middle of an effect."""
+
+    def marked(self: Any, claim: Any, _: Any, stop: int, __: BaseException) -> None:
+        self._mark(claim, stop, stop)
+
+    Runner._doubt_at_the_end = marked  # type: ignore[method-assign]
+
+
+@planted
+def interrupted_effect_is_given_back() -> None:
+    def given_back(self: Any, claim: Any, records: Any, *_: Any) -> None:
+        first = records[0].offset
+        self._mark(claim, first, first)
+        self._of.ledger.give_back(self._of.life, claim.claim_id, first)
+
+    Runner._doubt_at_the_end = given_back  # type: ignore[method-assign]
+
+
+@planted
+def the_policy_is_not_looked_at() -> None:
+    """A person is asked in any case."""
+    module("_by_policy", lambda _, why: judging.AskPerson(why))
+
+
+@planted
+def policies_decide_what_a_check_can() -> None:
+    by_check = judging._by_check
+
+    def chosen(facts: Any, answer: Any) -> Any:
+        return by_check(replace(facts, check=replace(facts.check, path="")), answer)
+
+    module("_by_check", chosen)
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+@planted
+def until_the_end_ends_at_once() -> None:
+    Membership.ended_at = lambda *_: True  # type: ignore[method-assign]
+
+
+@planted
+def until_any_partition_is_at_its_end() -> None:
+    def ended(self: Any, ends: Any) -> bool:
+        frontiers = self.frontiers()
+        return any(frontiers.get(partition, 0) >= end for partition, end in ends.items())
+
+    Membership.ended_at = ended  # type: ignore[method-assign]
 
 
 # -- S6: the leader ----------------------------------------------------------------------------------------------------

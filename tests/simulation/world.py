@@ -15,6 +15,7 @@ from simulation.network import Network
 from simulation.plan import Kind, Plan
 from simulation.points import ConsumerWire, Points
 from simulation.threads import Event
+from simulation.verdicts import Verdicts
 from simulation.zookeeper import SimulatedZooKeeper
 
 from airflow_kafka_exactly.adapters.memory.broker import MemoryBroker
@@ -69,8 +70,9 @@ class World:
         self.ledger = MemoryLedger(self.kernel.world)
         self.target = Target(self.kernel, self.trace)
         self.functions = Functions(plan, self.target, self.points)
-        self.checks = Checks(plan, self.ledger, self.target, self.broker)
-        self.ending = Ending(plan, self.ledger, self.target, self.broker, self.checks)
+        self.verdicts = Verdicts(plan, self.ledger, self.functions)
+        self.checks = Checks(self.ledger, self.target, self.broker, self.verdicts)
+        self.ending = Ending(self.ledger, self.broker, self.checks)
         self.points.crash, self.points.before, self.points.after = self.crash, self.checks.before, self._after
         self.kernel.on_guard = lambda process: self.crash(process, "the guard: trust ended during an effect")
         self.numbers = 0
@@ -164,15 +166,20 @@ class World:
             lease=plan.lease,
             max_batch_records=plan.batch,
             max_batch_wait_s=0.3,
+            max_attempts=plan.choices.max_attempts,
+            effect_timeout_s=plan.lease.effect_timeout_s,
             window_s=plan.window_s,
             revoke_budget_s=1.0,
         )
 
     def check_reference(self) -> CheckReference:
-        kind, timeout_s = self.plan.kind, self.plan.lease.effect_timeout_s
-        if kind is Kind.UNCHECKED:
-            return CheckReference(effect_timeout_s=timeout_s)
-        return CheckReference(path="simulated:check", batch=kind is Kind.UNIT, effect_timeout_s=timeout_s)
+        kind = self.plan.kind
+        return CheckReference(
+            path="" if kind is Kind.UNCHECKED else "simulated:check",
+            batch=kind is Kind.UNIT,
+            on_undecidable=self.plan.choices.on_undecidable,
+            effect_timeout_s=self.plan.lease.effect_timeout_s,
+        )
 
 
 def _services(plan: Plan) -> ServiceSettings:
