@@ -19,7 +19,8 @@ SERVICE = {"ledger": "PostgreSQL", "kafka": "Kafka", "zookeeper": "ZooKeeper"}
 LATE_S = {"ledger.decide": 20.0}
 """How late, at most. A verdict may wait in a cleared and rerun task until its doubt is another one."""
 IN_ORDER = ("ledger.claim", "ledger.claim_released")
-"""A request of these that comes after a newer one of the same process is dropped. Executed, it could grant a claim that its life
+OVERTAKING = (*IN_ORDER, "ledger.give_back")
+"""A request of the first that comes after a newer one of the second, of the same process, is dropped. Executed, it could grant a claim that its life
 does not know of, which stands in the way until that life is over: a known limit of L1, not looked for here."""
 Seen = Callable[[Process, str, tuple[Any, ...], Any], None]
 """Told of what was executed: by whom, what, with what arguments, with what result."""
@@ -46,7 +47,7 @@ class Points:
 
     def _well(self, process: Process, what: str, call: Callable[[], Any]) -> Any:
         chance = self.kernel.chance
-        if what in IN_ORDER:
+        if what in OVERTAKING:
             self._asked[process] = self._asked.get(process, 0) + 1
         self.kernel.park(0.001 + 0.02 * chance.random() ** 3)
         result = call()
@@ -63,7 +64,7 @@ class Points:
         self.kernel.park(0.01 * self.kernel.chance.random())
         self.trace(process.name, f"{what}: {fate.name.lower()}")
         repeatable = service == "ledger" or what == "kafka.commit"
-        if what in IN_ORDER:
+        if what in OVERTAKING:
             self._asked[process] = self._asked.get(process, 0) + 1
         asked = self._asked.get(process, 0)
         if fate in (Fate.LOST, Fate.LATE):
