@@ -207,20 +207,25 @@ def buried_after_the_first_try() -> None:
 def interrupted_effect_counts_as_applied() -> None:
     """A task that is ended in the middle of an effect."""
 
-    def marked(self: Any, claim: Any, _: Any, stop: int, __: BaseException) -> None:
-        self._mark(claim, stop, stop)
+    leave = Runner._leave
 
-    Runner._doubt_at_the_end = marked  # type: ignore[method-assign]
+    def marked(self: Any, claim: Any, why: BaseException) -> None:
+        if self._in_hand is not None:
+            self._settled(self._in_hand.stop)
+        leave(self, claim, why)
+
+    Runner._leave = marked  # type: ignore[method-assign]
 
 
 @planted
 def interrupted_effect_is_given_back() -> None:
-    def given_back(self: Any, claim: Any, records: Any, *_: Any) -> None:
-        first = records[0].offset
-        self._mark(claim, first, first)
-        self._of.ledger.give_back(self._of.life, claim.claim_id, first)
+    leave = Runner._leave
 
-    Runner._doubt_at_the_end = given_back  # type: ignore[method-assign]
+    def given_back(self: Any, claim: Any, why: BaseException) -> None:
+        self._in_hand = None
+        leave(self, claim, why)
+
+    Runner._leave = given_back  # type: ignore[method-assign]
 
 
 @planted
