@@ -21,7 +21,7 @@ LATE_S = {"ledger.decide": 20.0}
 IN_ORDER = ("ledger.claim", "ledger.claim_released")
 OVERTAKING = (*IN_ORDER, "ledger.give_back")
 """A request of the first that comes after a newer one of the second, of the same process, is dropped. Executed, it could grant a
-claim that its life does not know of, which stands in the way until that life is over: a known limit of L1, not looked for here."""
+claim that its life does not know of, which stands in the way until that life is over: a limit of L1, not looked for here."""
 Seen = Callable[[Process, str, tuple[Any, ...], Any], None]
 """Told of what was executed: by whom, what, with what arguments, with what result."""
 

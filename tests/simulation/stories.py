@@ -67,7 +67,7 @@ def plan_of(**changes: object) -> Plan:
     calm = replace(
         draw(1, "story"), kind=Kind.CHECKED, slots=1, coordinators=1, partitions=1, records=4, batch=4, produce_for_s=0.0,
         gaps=0.0, raises=0.0, proves=0.0, in_flight=0.0, effect_s=0.05, skew=0.0, triggers=False, recreates=False,
-        act_s=1e9, rates=Rates(), window_s=1.0, choices=Choices(),
+        act_s=1e9, rates=Rates(), window_s=1.0, choices=Choices(), announce_limit=50,
     )  # fmt: skip
     return replace(calm, **changes)  # type: ignore[arg-type]
 
