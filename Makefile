@@ -8,7 +8,7 @@ SEEDS ?= 2000
 FIRST ?= 1
 MODE ?= normal
 
-.PHONY: setup test simulate mutants lint demo down bench coverage proto failover chaos
+.PHONY: setup test simulate mutants interleave lint demo down bench coverage proto failover chaos
 
 setup:
 	@docker/setup.sh
@@ -19,6 +19,10 @@ test: setup
 # Whole runs in virtual time, each drawn from one seed. MODE=oracle: votes at random; MODE=enumerate: a stop at every step.
 simulate: setup
 	PYTHONPATH=tests:. $(PYTHON) -m simulation.run --seeds $(SEEDS) --first $(FIRST) --mode $(MODE)
+
+# The ledger's operations against each other on PostgreSQL, stopped between any two statements of its functions.
+interleave: setup
+	PYTHONPATH=tests:.:docker $(PYTHON) -m interleavings.run $(ARGS)
 
 # Plants one fault after the other and lets the simulator look for it.
 mutants: setup

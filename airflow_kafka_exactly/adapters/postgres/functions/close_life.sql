@@ -4,8 +4,9 @@ declare
   me member_life;
   c claim;
 begin
+  -- Not `for update`: who writes a doubt about this life refers to its row while holding the partition that is locked next.
   select * into me from member_life
-   where group_id = p_group and slot = p_slot and incarnation = p_incarnation for update;
+   where group_id = p_group and slot = p_slot and incarnation = p_incarnation for no key update;
   if me.state is null or me.state not in ('current', 'superseded') then
     return;
   end if;

@@ -10,7 +10,7 @@ declare
 begin
   -- Two processes that open the same slot for the first time have no row to meet on.
   perform pg_advisory_xact_lock(hashtextextended(p_group || chr(10) || p_slot, 7001));
-  select * into old from member_life where group_id = p_group and slot = p_slot and state = 'current' for update;
+  select * into old from member_life where group_id = p_group and slot = p_slot and state = 'current' for no key update;
   if old.life_id is not null then
     left_s := extract(epoch from old.lease_until - clock_timestamp());
     if old.owner <> p_owner and left_s > 0 then

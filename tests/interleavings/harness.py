@@ -1,0 +1,211 @@
+"""Runs operations against each other on the real PostgreSQL, each but the last stopped where it is told to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from interleavings.build import Built, functions, instrumented
+from interleavings.in_memory import Answers, refusal
+from interleavings.operations import Operation, Party
+from interleavings.outcome import READ, Outcome, of_rows
+from interleavings.scenes import SCENES, Scene, build
+from interleavings.sessions import TRACE, Session
+from ledger_stage import PostgresStage
+
+from airflow_kafka_exactly.adapters.postgres.schema import migrate
+from airflow_kafka_exactly.errors import KafkaExactlyError
+from airflow_kafka_exactly.settings import LedgerSettings
+
+PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """`server`: the n-th pass of any stop of the functions; `client`: the n-th of the client's own; neither: not at all."""
+
+    where: str = ""
+    server: int = 0
+    client: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of one interleaving."""
+
+    answers: Answers
+    outcome: Outcome
+    waited: tuple[bool, ...]
+    deadlocks: int
+    happened: frozenset[tuple[int, int]]
+
+
+class Harness:
+    """One database of its own, with the test build of the functions."""
+
+    def __init__(self, conninfo: str, scenes: Sequence[str] = ()) -> None:
+        self.settings = LedgerSettings(
+            connection="ledger", conninfo=conninfo, pool_max=1, lock_timeout_s=20.0
+        )
+        migrate(self.settings)
+        self._control = psycopg.connect(conninfo, autocommit=True)
+        self._control.execute("set check_function_bodies = off")
+        self._control.execute(Path(__file__).with_name("stops.sql").read_bytes())
+        self.scenes = {name: self._keep(name) for name in scenes or SCENES}
+        self.built: dict[str, Built] = {}
+        self.install([])  # last: a stage migrates, which puts the shipped functions back
+        self._sessions = [Session(self.settings, key) for key in (1, 2, 3, 4)]
+        self._free = [s.key for s in self._sessions]
+        self.passed: dict[tuple[str, str], set[str]] = {}
+        """Which functions an operation goes through in a scene; known once it was traced."""
+
+    def close(self) -> None:
+        for session in self._sessions:
+            session.close()
+        self._control.close()
+
+    def install(self, faults: Sequence[str]) -> None:
+        """The shipped functions, but for those whose text is given."""
+        wanted = {
+            b.name: b
+            for b in (instrumented(text) for text in (*(f.text for f in functions().values()), *faults))
+        }
+        for built in (b for b in wanted.values() if self.built.get(b.name) != b):
+            self._control.execute(built.sql.encode())
+        self.built = wanted
+
+    def _keep(self, name: str) -> Scene:
+        stage = PostgresStage(self.settings.conninfo)
+        stage.empty()
+        try:
+            scene = build(name, stage)
+        finally:
+            stage.ledger.close()
+        self._control.execute("select interleaving.keep(%s)", [name])
+        return scene
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    def trace(self, scene: str, operation: Operation) -> list[Stop]:
+        """Where `operation`, alone, can be stopped in that scene. Of stops between which nothing happens only the last,
+        and of one that a loop passes again and again the first and the last pass."""
+        session = self._sessions[0]
+        self._restore(scene)
+        self._begin(0, operation, self.scenes[scene], set(), server=TRACE).exception()
+        self.passed[scene, operation.name] = {where.partition(":")[0] for where in session.trace}
+        stops, server, client = [], 0, 0
+        for where in session.trace:
+            name, _, number = where.partition(":")
+            if name == "client":
+                client += 1
+                if number != "transaction" or client > 1:
+                    stops.append(Stop(where, client=client))
+            else:
+                server += 1
+                if int(number) not in self.built[name].idle:
+                    stops.append(Stop(where, server=server))
+        return _first_and_last(stops)
+
+    def run(
+        self, scene: str, operations: Sequence[Operation], stops: Sequence[Stop], order: Sequence[int] = ()
+    ) -> Run:
+        """The i-th operation starts and goes on to its stop, to its end, or until it waits for another; then the next. Then
+        they are released, the last first unless `order` says otherwise."""
+        self._restore(scene)
+        begun, happened = self.scenes[scene], set(self.scenes[scene].happened)
+        futures, waited = [], []
+        for i, (operation, stop) in enumerate(zip(operations, stops, strict=True)):
+            at = str(stop.server) if stop.server else ""
+            futures.append(self._begin(i, operation, begun, happened, server=at, client=stop.client))
+            waited.append(self._settled(i, futures[i]))
+        for i in (*(order or reversed(range(len(futures)))), *range(len(futures))):
+            # Once more than asked: who waited comes to its own stop only now.
+            if self._sessions[i].stopped:
+                self._release(i)
+            for j, other in enumerate(futures):
+                self._settled(j, other)
+        answers = tuple(_answer(f) for f in futures)
+        deadlocks = sum(s.deadlocks for s in self._sessions[: len(futures)])
+        return Run(answers, self._outcome(), tuple(waited), deadlocks, frozenset(happened))
+
+    def _begin(
+        self,
+        i: int,
+        operation: Operation,
+        scene: Scene,
+        happened: set[tuple[int, int]],
+        *,
+        server: str = "",
+        client: int = 0,
+    ) -> Future[Any]:
+        session = self._sessions[i]
+        party = Party(session, scene, happened, session.passes)
+
+        def work() -> Any:
+            steps = operation.steps(party)
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    return end.value
+
+        return session.start(work, server=server, client=client)
+
+    def _settled(self, i: int, future: Future[Any]) -> bool:
+        """Until it is at its stop, at its end, or waits for a lock that another session holds; then true."""
+        session, since = self._sessions[i], time.monotonic()
+        while True:
+            session.changed.wait(0.002)
+            if session.stopped or future.done():
+                return False
+            if self._waits(session):
+                return True
+            if time.monotonic() - since > PATIENCE_S:
+                raise TimeoutError(
+                    f"{session.trace[-1:]}: neither at a stop nor at its end, and waits for nobody"
+                )
+
+    def _waits(self, session: Session) -> bool:
+        pids = [s.pid for s in self._sessions if s is not session and s.pid]
+        found = self._control.execute(
+            "select pg_blocking_pids(%s) && %s::int[]", [session.pid, pids]
+        ).fetchone()
+        return bool(found and found[0])
+
+    def _release(self, i: int) -> None:
+        session = self._sessions[i]
+        if session.release():
+            self._control.execute("select pg_advisory_unlock(%s)", [session.key])
+            self._free.append(session.key)
+
+    def _restore(self, scene: str) -> None:
+        self._control.execute(f'select "{scene}".restore(%s::bigint[])'.encode(), [self._free])
+        self._free = []
+
+    def _outcome(self) -> Outcome:
+        cursor = self._control.execute(READ.encode())
+        cursor.nextset()
+        row = cursor.fetchone()
+        assert row is not None
+        return of_rows(row[0])
+
+
+def _first_and_last(stops: list[Stop]) -> list[Stop]:
+    passes: dict[str, list[Stop]] = {}
+    for stop in stops:
+        passes.setdefault(stop.where, []).append(stop)
+    return [stop for stop in stops if stop in (passes[stop.where][0], passes[stop.where][-1])]
+
+
+def _answer(future: Future[Any]) -> Any:
+    try:
+        return future.result(PATIENCE_S)
+    except KafkaExactlyError as exc:
+        return refusal(exc)
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it is what came of it
+        return f"failed: {type(exc).__name__}: {exc}"

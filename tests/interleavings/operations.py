@@ -1,0 +1,517 @@
+"""Every operation of the ledger, as one of the parties of a scene would ask for it. A `yield` divides what are transactions
+of their own: the ledger in memory is tried with all orders of these."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from interleavings.scenes import ATTEMPT, LEASE_S, Scene, records
+from ledger_stage import CLUSTER, GROUP, PLACE
+
+from airflow_kafka_exactly.protocol.claims import (
+    CheckReference,
+    ClaimPart,
+    ClaimRequest,
+    Decision,
+    DoubtFacts,
+    Life,
+    LifeKind,
+    Mark,
+    Opening,
+    OpenLife,
+    OrphanState,
+    Segment,
+    Verdict,
+)
+from airflow_kafka_exactly.protocol.evidence import Answer, AskCheck, Decided, decision, weigh
+from airflow_kafka_exactly.protocol.record import OffsetRange, PartitionBatch
+
+Steps = Generator[None, None, Any]
+
+
+class EffectFailed(Exception):
+    """The function raised in the middle of its effect's transaction."""
+
+
+@dataclass
+class Party:
+    """What an operation is done with: a ledger, the scene, and the world in which effects happen."""
+
+    ledger: Any
+    scene: Scene
+    happened: set[tuple[int, int]]
+    pause: Callable[[str], None] = lambda _: None
+    """Called in the middle of an effect's transaction."""
+    later: list[Callable[[], Any]] = field(default_factory=list)
+    """What the ledger in memory leaves for a step of its own: the payload of a claim's doubts."""
+
+    def fail_if(self, fails: bool) -> None:
+        if fails:
+            raise EffectFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    name: str
+    steps: Callable[[Party], Steps]
+    enabled: Callable[[Scene], bool]
+
+
+OPERATIONS: dict[str, Operation] = {}
+
+RUN = frozenset(
+    {"run_the_rest", "effect", "last_effect", "failed_effect", "mark_applied", "raise_doubt", "bury"}
+)
+END = frozenset({"give_back", "close_a", "raise_doubt", "bury", "run_the_rest", "effect", "last_effect"})
+"""A life does one of these with its claim at a time. The ledger must stay consistent when it does not, but then what has
+happened in the world is nobody's promise."""
+
+
+def contradict(operations: Sequence[Operation]) -> bool:
+    names = [o.name for o in operations]
+    return any(
+        one in RUN and other in END for i, one in enumerate(names) for j, other in enumerate(names) if i != j
+    )
+
+
+def operation(
+    enabled: Callable[[Scene], bool] = lambda _: True,
+) -> Callable[[Callable[[Party], Steps]], Callable[[Party], Steps]]:
+    def register(steps: Callable[[Party], Steps]) -> Callable[[Party], Steps]:
+        OPERATIONS[steps.__name__] = Operation(steps.__name__, steps, enabled)
+        return steps
+
+    return register
+
+
+def holds(scene: Scene) -> bool:
+    return scene.claim is not None and not scene.in_flight
+
+
+def runs(scene: Scene) -> bool:
+    """Its life goes on with the claim. (What has ended a claim has stopped running it before: only marks may still be on the
+    way.)"""
+    return holds(scene) and not scene.ended
+
+
+class Frontiers(dict[int, int]):
+    """An answer's frontiers are looked at by themselves (`rules`): one that lags is safe, one that runs ahead is not."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frontiers)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def doubted(scene: Scene) -> bool:
+    return bool(scene.doubts)
+
+
+# -- lives -------------------------------------------------------------------------------------------------------------
+
+
+def _open(p: Party, slot: str, owner: str) -> int:
+    check = CheckReference(path="shop.checks:paid", effect_timeout_s=0)
+    asked = OpenLife(
+        group_id=GROUP, cluster_id=CLUSTER, slot=slot, owner=owner, kind=LifeKind.WORKER, process="host:2",
+        lease_s=LEASE_S, check=check,
+    )  # fmt: skip
+    return int(p.ledger.member.open_life(asked).incarnation)
+
+
+@operation()
+def open_life_again(p: Party) -> Steps:
+    yield from ()
+    return _open(p, "a", "dag.a")
+
+
+@operation()
+def open_life_of_another_run(p: Party) -> Steps:
+    yield from ()
+    return _open(p, "a", "dag.a, another run")
+
+
+@operation()
+def open_first_life(p: Party) -> Steps:
+    yield from ()
+    return _open(p, "c", "dag.c")
+
+
+@operation()
+def renew(p: Party) -> Steps:
+    yield from ()
+    return p.ledger.member.renew(p.scene.a, LEASE_S)
+
+
+@operation()
+def close_a(p: Party) -> Steps:
+    yield from ()
+    return p.ledger.member.close_life(p.scene.a)
+
+
+@operation()
+def close_b(p: Party) -> Steps:
+    yield from ()
+    return p.ledger.member.close_life(p.scene.b)
+
+
+@operation()
+def assign_to_b(p: Party) -> Steps:
+    yield from ()
+    return _numbered(
+        p.ledger.member.open_partitions(p.scene.b, CLUSTER, [Opening(x, 1, True) for x in p.scene.parts])
+    )
+
+
+# -- claims ------------------------------------------------------------------------------------------------------------
+
+
+def _claim(
+    p: Party,
+    life: Life,
+    start: int,
+    stop: int,
+    *,
+    doubtful: bool = False,
+    unit: bool = False,
+    attempt: str = "",
+) -> Steps:
+    yield from ()
+    span = OffsetRange(start, stop)
+    asked = [
+        ClaimPart(PartitionBatch(x, span, records(start, stop)), (Segment(span, doubtful),))
+        for x in p.scene.parts
+    ]
+    request = ClaimRequest(life, p.scene.votes_epoch, attempt or str(uuid.uuid4()), tuple(asked), unit)
+    answer = p.ledger.member.claim(request)
+    while p.later:
+        store = p.later.pop(0)
+        yield
+        store()
+    granted = sorted((c.partition.number, c.range.start, c.range.stop, c.unit) for c in answer.granted)
+    said = [
+        sorted((x.number, o) for x, spans in found.items() for s in spans for o in range(s.start, s.stop))
+        for found in (answer.settled, answer.doubted)
+    ]
+    return granted, said, _numbered(answer.frontiers), answer.new_doubts
+
+
+def _numbered(found: Any) -> Frontiers:
+    return Frontiers({x.number: offset for x, offset in found.items()})
+
+
+@operation()
+def claim_by_b(p: Party) -> Steps:
+    return (yield from _claim(p, p.scene.b, 0, 8))
+
+
+@operation()
+def claim_unit_by_b(p: Party) -> Steps:
+    return (yield from _claim(p, p.scene.b, 2, 11, unit=True))
+
+
+@operation()
+def doubt_by_b(p: Party) -> Steps:
+    return (yield from _claim(p, p.scene.b, 1, 10, doubtful=True))
+
+
+@operation()
+def claim_next_by_a(p: Party) -> Steps:
+    return (yield from _claim(p, p.scene.a, 9, 12))
+
+
+@operation(holds)
+def claim_again(p: Party) -> Steps:
+    """Its answer was lost."""
+    assert p.scene.holder is not None
+    return (
+        yield from _claim(
+            p, p.scene.holder, 1, 6, attempt=ATTEMPT, unit=bool(p.scene.claim and p.scene.claim.unit)
+        )
+    )
+
+
+def _redo(p: Party, life: Life) -> Any:
+    given = p.ledger.member.claim_released(life, p.scene.votes_epoch, 2)
+    return sorted(
+        (g.claim.partition.number, g.claim.range.start, g.claim.range.stop, [r.offset for r in g.records])
+        for g in given
+    )
+
+
+@operation()
+def redo_by_a(p: Party) -> Steps:
+    yield from ()
+    return _redo(p, p.scene.a)
+
+
+@operation()
+def redo_by_b(p: Party) -> Steps:
+    yield from ()
+    return _redo(p, p.scene.b)
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def _mark(p: Party, started: int, applied: int) -> Any:
+    assert p.scene.holder is not None
+    assert p.scene.claim is not None
+    p.ledger.member.mark(p.scene.holder, [Mark(p.scene.claim.claim_id, started, applied)])
+
+
+def _happens(p: Party, start: int, stop: int) -> None:
+    assert p.scene.claim is not None
+    p.happened |= {(p.scene.claim.partition.number, r.offset) for r in records(start, stop)}
+
+
+def begun(scene: Scene) -> bool:
+    """Something above the applied mark was marked as started."""
+    return holds(scene) and scene.claim is not None and scene.claim.started > scene.claim.applied
+
+
+@operation(holds)
+def mark_started(p: Party) -> Steps:
+    yield from ()
+    return _mark(p, 6, 0)
+
+
+@operation(begun)
+def mark_applied(p: Party) -> Steps:
+    assert p.scene.claim is not None
+    _happens(p, p.scene.claim.applied, p.scene.claim.started)
+    yield from ()
+    return _mark(p, 0, p.scene.claim.started)
+
+
+@operation(runs)
+def run_the_rest(p: Party) -> Steps:
+    """Started, effect, applied (S3)."""
+    assert p.scene.claim is not None
+    _mark(p, 6, 0)
+    yield
+    _happens(p, p.scene.claim.applied, 6)
+    _mark(p, 6, 6)
+
+
+@operation(holds)
+def give_back(p: Party) -> Steps:
+    assert p.scene.holder is not None
+    assert p.scene.claim is not None
+    start = p.scene.claim.started if p.scene.claim.doubt_id is None else p.scene.claim.range.start
+    yield from ()
+    return p.ledger.member.give_back(p.scene.holder, p.scene.claim.claim_id, start)
+
+
+@operation(runs)
+def raise_doubt(p: Party) -> Steps:
+    assert p.scene.holder is not None
+    assert p.scene.claim is not None
+    claim = p.scene.claim
+    if not claim.unit and claim.started <= claim.applied:
+        _mark(p, claim.applied + 1, 0)
+        yield
+    raised = p.scene.unmarked if claim.unit else p.scene.unmarked[:1]
+    stop = claim.range.stop if claim.unit else raised[-1].offset + 1
+    return Frontiers({0: p.ledger.member.raise_doubt(p.scene.holder, claim, raised, stop, "ValueError")})
+
+
+@operation(lambda scene: runs(scene) and not scene.claim.unit)  # type: ignore[union-attr]
+def bury(p: Party) -> Steps:
+    """The first record of the window has no effect, the function vouched for that."""
+    assert p.scene.holder is not None
+    assert p.scene.claim is not None
+    claim, poison = (
+        p.scene.claim,
+        next(r for r in p.scene.unmarked if (PLACE.number, r.offset) not in p.scene.happened),
+    )
+    _happens(p, claim.applied, poison.offset)
+    yield from ()
+    return Frontiers(
+        {0: p.ledger.member.bury(p.scene.holder, claim, [poison], poison.offset + 1, "poison", 3)}
+    )
+
+
+def _effect(p: Party, applied: int, *, fails: bool = False) -> Any:
+    assert p.scene.holder is not None
+    assert p.scene.claim is not None
+    try:
+        with p.ledger.member.effect_transaction(p.scene.holder, p.scene.claim.claim_id, applied) as cursor:
+            cursor.execute("select 1")
+            p.pause("effect")
+            p.fail_if(fails)
+        _happens(p, p.scene.claim.applied, applied)
+    except EffectFailed:
+        return "rolled back"
+
+
+@operation(runs)
+def effect(p: Party) -> Steps:
+    assert p.scene.claim is not None
+    yield from ()
+    return _effect(p, p.scene.claim.range.stop if p.scene.claim.unit else p.scene.claim.applied + 1)
+
+
+@operation(runs)
+def last_effect(p: Party) -> Steps:
+    """It ends the claim."""
+    assert p.scene.claim is not None
+    yield from ()
+    return _effect(p, p.scene.claim.range.stop)
+
+
+@operation(runs)
+def failed_effect(p: Party) -> Steps:
+    assert p.scene.claim is not None
+    yield from ()
+    return _effect(p, p.scene.claim.range.stop, fails=True)
+
+
+IN_FLIGHT = Operation("last_effect", last_effect, lambda scene: scene.in_flight)
+
+
+@operation(lambda scene: scene.redo is not None)
+def finish_redo(p: Party) -> Steps:
+    assert p.scene.redo is not None
+    claim = p.scene.redo.claim
+    if claim.started <= claim.range.start:
+        p.ledger.member.mark(claim.life, [Mark(claim.claim_id, claim.range.stop, 0)])
+        yield
+    p.happened |= {(claim.partition.number, r.offset) for r in p.scene.redo.records}
+    p.ledger.member.mark(claim.life, [Mark(claim.claim_id, claim.range.stop, claim.range.stop)])
+
+
+@operation(lambda scene: scene.redo is not None)
+def give_back_redo(p: Party) -> Steps:
+    assert p.scene.redo is not None
+    claim = p.scene.redo.claim
+    yield from ()
+    return p.ledger.member.give_back(claim.life, claim.claim_id, claim.started)
+
+
+# -- offset commits ----------------------------------------------------------------------------------------------------
+
+
+@operation()
+def committed(p: Party) -> Steps:
+    yield from ()
+    return p.ledger.member.committed(p.scene.b, dict.fromkeys(reversed(p.scene.parts), 1))
+
+
+@operation()
+def refused(p: Party) -> Steps:
+    yield from ()
+    return p.ledger.member.refused(p.scene.a, dict.fromkeys(p.scene.parts, 2), "ILLEGAL_GENERATION")
+
+
+# -- the leader --------------------------------------------------------------------------------------------------------
+
+
+@operation()
+def take_office(p: Party) -> Steps:
+    """S6: raise the epoch, and then load."""
+    p.ledger.leader.raise_epoch("another leader")
+    yield
+    loaded = p.ledger.leader.load(GROUP).ranges
+    return sorted({(x.number, o) for x, span in loaded for o in range(span.start, span.stop)})
+
+
+@operation()
+def fence_a(p: Party) -> Steps:
+    yield from ()
+    return p.ledger.leader.fence(p.scene.epoch, p.scene.a)
+
+
+@operation()
+def sweep(p: Party) -> Steps:
+    yield from ()
+    p.ledger.leader.sweep_orphans(p.scene.epoch)
+
+
+@operation()
+def read_back(p: Party) -> Steps:
+    yield from ()
+    return len(p.ledger.leader.read_back(p.scene.epoch, GROUP, dict.fromkeys(reversed(p.scene.parts), 1)))
+
+
+@operation(lambda scene: bool(scene.orphans))
+def close_orphan(p: Party) -> Steps:
+    yield from ()
+    return p.ledger.leader.close_orphan(p.scene.epoch, p.scene.orphans[0], OrphanState.SUPERSEDED)
+
+
+# -- evidence ----------------------------------------------------------------------------------------------------------
+
+
+def _truth(p: Party, facts: DoubtFacts) -> Answer:
+    answers = {
+        (facts.partition.number, r.offset) in p.happened for r in p.ledger.evidence.payload(facts.doubt_id)
+    }
+    return Answer.CANNOT_TELL if len(answers) != 1 else Answer.YES if answers.pop() else Answer.NO
+
+
+def _evidence(p: Party, which: int) -> Steps:
+    facts = p.ledger.evidence.facts_of([p.scene.doubts[which].doubt_id])[0]
+    yield
+    judged = weigh(facts)
+    if isinstance(judged, AskCheck):
+        judged = weigh(facts, _truth(p, facts))
+    if not isinstance(judged, Decided):
+        return type(judged).__name__
+    yield
+    return judged.verdict, p.ledger.evidence.decide(decision(facts, judged, {}))
+
+
+@operation(doubted)
+def evidence(p: Party) -> Steps:
+    return (yield from _evidence(p, 0))
+
+
+def _rule(p: Party, facts: DoubtFacts, verdict: Verdict, *, dead_letter: bool = False) -> Any:
+    ruling = Decision(
+        doubt_id=facts.doubt_id,
+        version=facts.version,
+        verdict=verdict,
+        by="a person",
+        evidence={},
+        dead_letter=dead_letter,
+    )
+    return p.ledger.evidence.decide(ruling)
+
+
+@operation(doubted)
+def rule_by_hand(p: Party) -> Steps:
+    """A person who has looked at the target, and says what is true of the doubt as it was shown."""
+    facts = p.scene.doubts[0]
+    truth = _truth(p, facts) if facts.durable else Answer.CANNOT_TELL
+    yield
+    verdict = {Answer.YES: Verdict.APPLIED, Answer.NO: Verdict.NOT_APPLIED}.get(truth, Verdict.UNKNOWN)
+    return _rule(p, facts, verdict)
+
+
+@operation(doubted)
+def bury_by_hand(p: Party) -> Steps:
+    yield from ()
+    return _rule(p, p.scene.doubts[-1], Verdict.UNKNOWN, dead_letter=True)
+
+
+@operation(doubted)
+def give_up(p: Party) -> Steps:
+    """No check can tell."""
+    yield from ()
+    return _rule(p, p.scene.doubts[0], Verdict.UNKNOWN)
+
+
+@operation(doubted)
+def announce(p: Party) -> Steps:
+    yield from ()
+    p.ledger.evidence.announce(1, 60.0)
+
+
+@operation(doubted)
+def hold(p: Party) -> Steps:
+    yield from ()
+    p.ledger.evidence.hold({p.scene.doubts[0].doubt_id: p.scene.doubts[0].version}, 3600.0)
