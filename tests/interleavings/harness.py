@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class Stop:
 
     where: str = ""
     server: int = 0
+    connection: int = 1
+    """Of the operation: its first, second, …"""
     client: int = 0
 
 
@@ -50,7 +53,7 @@ class Harness:
 
     def __init__(self, conninfo: str, scenes: Sequence[str] = ()) -> None:
         self.settings = LedgerSettings(
-            connection="ledger", conninfo=conninfo, pool_max=1, lock_timeout_s=20.0
+            connection="ledger", conninfo=conninfo, pool_max=2, lock_timeout_s=20.0
         )
         migrate(self.settings)
         self._control = psycopg.connect(conninfo, autocommit=True)
@@ -96,19 +99,19 @@ class Harness:
         and of one that a loop passes again and again the first and the last pass."""
         session = self._sessions[0]
         self._restore(scene)
-        self._begin(0, operation, self.scenes[scene], set(), server=TRACE).exception()
-        self.passed[scene, operation.name] = {where.partition(":")[0] for where in session.trace}
-        stops, server, client = [], 0, 0
-        for where in session.trace:
+        self._begin(0, operation, self.scenes[scene], set(), None).exception()
+        self.passed[scene, operation.name] = {where.partition(":")[0] for where, _ in session.trace}
+        stops, server, client = [], Counter[int](), 0
+        for where, connection in session.trace:
             name, _, number = where.partition(":")
             if name == "client":
                 client += 1
                 if number != "transaction" or client > 1:
                     stops.append(Stop(where, client=client))
             else:
-                server += 1
+                server[connection] += 1
                 if int(number) not in self.built[name].idle:
-                    stops.append(Stop(where, server=server))
+                    stops.append(Stop(where, server[connection], connection))
         return _first_and_last(stops)
 
     def run(
@@ -120,8 +123,7 @@ class Harness:
         begun, happened = self.scenes[scene], set(self.scenes[scene].happened)
         futures, waited = [], []
         for i, (operation, stop) in enumerate(zip(operations, stops, strict=True)):
-            at = str(stop.server) if stop.server else ""
-            futures.append(self._begin(i, operation, begun, happened, server=at, client=stop.client))
+            futures.append(self._begin(i, operation, begun, happened, stop))
             waited.append(self._settled(i, futures[i]))
         for i in (*(order or reversed(range(len(futures)))), *range(len(futures))):
             # Once more than asked: who waited comes to its own stop only now.
@@ -134,15 +136,9 @@ class Harness:
         return Run(answers, self._outcome(), tuple(waited), deadlocks, frozenset(happened))
 
     def _begin(
-        self,
-        i: int,
-        operation: Operation,
-        scene: Scene,
-        happened: set[tuple[int, int]],
-        *,
-        server: str = "",
-        client: int = 0,
+        self, i: int, operation: Operation, scene: Scene, happened: set[tuple[int, int]], stop: Stop | None
     ) -> Future[Any]:
+        """`stop` None: it tells what it passes."""
         session = self._sessions[i]
         party = Party(session, scene, happened, session.passes)
 
@@ -154,7 +150,10 @@ class Harness:
                 except StopIteration as end:
                     return end.value
 
-        return session.start(work, server=server, client=client)
+        if stop is None:
+            return session.start(work, server=TRACE)
+        server = str(stop.server) if stop.server else ""
+        return session.start(work, server=server, connection=stop.connection, client=stop.client)
 
     def _settled(self, i: int, future: Future[Any]) -> bool:
         """Until it is at its stop, at its end, or waits for a lock that another session holds; then true."""

@@ -28,8 +28,8 @@ class SteppedDatabase(Database):
         super().__init__(settings)
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        with super().connection() as connection:
+    def connection(self, *, for_effect: bool = False) -> Iterator[Connection]:
+        with super().connection(for_effect=for_effect) as connection:
             self._session.use(connection)
             yield connection
 
@@ -59,13 +59,13 @@ class Session:
 
     def __init__(self, settings: LedgerSettings, key: int) -> None:
         self.key, self.pid = key, 0
-        self.trace: list[str] = []
-        """What it passed, `function:stop` or `client:what`."""
+        self.trace: list[tuple[str, int]] = []
+        """What it passed, `function:stop` on its first, second, … connection, or `client:what`."""
         self.blocks = False
         self.deadlocks = 0
-        self._server, self._client, self._passed = NOWHERE, 0, 0
+        self._server, self._connection, self._client, self._passed = NOWHERE, 1, 0, 0
         self._prepared: set[int] = set()
-        self._used: set[int] = set()
+        self._used: list[int] = []
         self._go, self.changed = threading.Event(), threading.Event()
         self.stopped = False
         self._thread = ThreadPoolExecutor(1)
@@ -74,9 +74,11 @@ class Session:
         self.leader = PostgresLeaderLedger(self.database)
         self.evidence = PostgresEvidenceLedger(self.database)
 
-    def start(self, work: Callable[[], Any], *, server: str = NOWHERE, client: int = 0) -> Future[Any]:
-        self.deadlocks = 0
-        self.trace, self._server, self._client, self._passed = [], server, client, 0
+    def start(
+        self, work: Callable[[], Any], *, server: str = NOWHERE, connection: int = 1, client: int = 0
+    ) -> Future[Any]:
+        self.deadlocks, self.trace, self._passed = 0, [], 0
+        self._server, self._connection, self._client = server, connection, client
         self.blocks = bool(client) or server == TRACE
         self._used.clear()
         self._go.clear()
@@ -93,26 +95,25 @@ class Session:
     # -- stops ---------------------------------------------------------------------------------------------------------
 
     def use(self, connection: Connection) -> None:
-        """Once per operation and connection: tells the functions where to stop."""
+        """Once per operation and connection: tells the functions where to stop. (Effects have connections of their own.)"""
         if id(connection) not in self._prepared:
             self._prepared.add(id(connection))
             connection.add_notice_handler(self._noticed)
-            connection.execute(
-                "select set_config('deadlock_timeout', '50ms', false), set_config('interleaving.key', %s, false)",
-                [str(self.key)],
-            )
-        if id(connection) not in self._used:
-            self._used.add(id(connection))
-            self.pid = connection.info.backend_pid
-            connection.execute(
-                "select set_config('interleaving.at', %s, false), set_config('interleaving.passed', '0', false)",
-                [self._server],
-            )
+        if id(connection) in self._used:
+            return
+        self._used.append(id(connection))
+        self.pid = connection.info.backend_pid
+        here = self._server == TRACE or self._connection == len(self._used)
+        connection.execute(
+            "select set_config('interleaving.at', %s, false), set_config('interleaving.passed', '0', false),"
+            " set_config('interleaving.key', %s, false), set_config('deadlock_timeout', '50ms', false)",
+            [self._server if here else NOWHERE, str(self.key)],
+        )
 
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
         what, _, where = str(notice.message_primary).partition(" ")
         if what == "passes":
-            self.trace.append(where)
+            self.trace.append((where, len(self._used)))
         elif what == "stops":
             self._stop()
 
@@ -120,7 +121,7 @@ class Session:
         """A stop of the client's own: between transactions, before a commit, in the middle of an effect."""
         self._passed += 1
         if self._server == TRACE:
-            self.trace.append(f"client:{what}")
+            self.trace.append((f"client:{what}", 0))
         elif self._passed == self._client:
             self._stop()
             self._go.wait(30)
