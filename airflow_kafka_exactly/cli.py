@@ -58,6 +58,7 @@ def get_commands() -> list[CLICommand]:
                     "Records that provably had no effect and were given up, with the reason",
                     ARG_GROUP,
                 ),
+                _command("lost", "Offsets that Kafka deleted before they were read", ARG_GROUP),
                 _command(
                     "reconcile",
                     "Compare each offset below the committed one with the ledger; exits 1 when one deviates",

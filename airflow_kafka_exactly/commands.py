@@ -155,6 +155,17 @@ def dead_letters(args: Any) -> None:
 
 
 @_quiet
+def lost(args: Any) -> None:
+    with wiring.shared_ledger(hooks.ledger_settings()) as ledgers:
+        rows = ledgers.report.lost(args.group)
+    _print(
+        args,
+        rows,
+        lambda: _table("lost", rows, "lost_id group_id topic partition start stop found_by found_at"),
+    )
+
+
+@_quiet
 def reconcile(args: Any) -> None:
     """Exit status 1 when an offset below the committed one has no final outcome, or more than one (case 1)."""
     with wiring.shared_ledger(hooks.ledger_settings()) as ledgers:

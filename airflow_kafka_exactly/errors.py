@@ -32,6 +32,10 @@ class TopicMissing(ConfigurationError):
     """A topic does not exist on the cluster."""
 
 
+class RecordsLost(ConfigurationError):
+    """Records were deleted from Kafka (retention) before this group had read them. A person decides whether it goes on."""
+
+
 class GroupInUse(ConfigurationError):
     """The consumer group already has members or offsets that this package did not write."""
 

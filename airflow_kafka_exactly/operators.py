@@ -22,6 +22,7 @@ from airflow_kafka_exactly.errors import (
 )
 from airflow_kafka_exactly.functions import reference_of, resolve
 from airflow_kafka_exactly.protocol.claims import CheckReference, LifeKind
+from airflow_kafka_exactly.protocol.lost import ON_LOST_RECORDS
 from airflow_kafka_exactly.protocol.summary import Summary
 from airflow_kafka_exactly.runtime.background import Stopped
 from airflow_kafka_exactly.runtime.calling import refuse_idle
@@ -40,6 +41,7 @@ CHOICES = {
     "on_exception": ("check", "not_applied"),
     "on_undecidable": ("person", "redo", "discard", "dead_letter"),
     "on_busy": ("wait", "fail"),
+    "on_lost_records": ON_LOST_RECORDS,
 }
 
 
@@ -74,6 +76,8 @@ class KafkaExactlyOnceOperator(BaseOperator):
     :param effect_timeout: seconds after which a call that was under way when its worker died is surely over in the target.
     :param session_timeout: seconds after which Kafka gives a silent member's partitions away (default: 15).
     :param adopt_offsets: take over a group that a plain consumer has committed offsets for.
+    :param on_lost_records: when Kafka deleted records (retention) before they were read: "fail" (default), or "skip" them and
+        list them in the ledger.
     :param deferrable: wait in the triggerer instead of in a worker slot.
 
     Returns (XCom) a small summary: `{"version": 1, "counts": {...}, "ranges": [...]}`.
@@ -113,6 +117,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
         effect_timeout: float | timedelta | None = None,
         session_timeout: float | timedelta = 15.0,
         adopt_offsets: bool = False,
+        on_lost_records: str = "fail",
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -129,7 +134,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
         self.max_batch_wait, self.idle_timeout = _seconds(max_batch_wait), _seconds(idle_timeout)
         self.until, self.max_records, self.on_busy, self.identity = until, max_records, on_busy, identity
         self.effect_timeout, self.session_timeout = _seconds(effect_timeout), _seconds(session_timeout)
-        self.adopt_offsets = adopt_offsets
+        self.adopt_offsets, self.on_lost_records = adopt_offsets, on_lost_records
         self.deferrable = deferrable
         self._membership: Membership | None = None
         self._check_parameters()
@@ -220,6 +225,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
                 max_batch_records=settings.max_batch_records,
                 on_busy=self.on_busy,
                 adopt_offsets=self.adopt_offsets,
+                on_lost_records=self.on_lost_records,
                 until=until.as_dict(),
                 summary=summary.as_dict(),
                 deadline=deadline,
@@ -239,6 +245,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
             self.topics,
             session_timeout_s=self.session_timeout,
             adopt_offsets=self.adopt_offsets,
+            on_lost_records=self.on_lost_records,
         )
         return MemberSettings(
             slot=slot,

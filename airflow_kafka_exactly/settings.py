@@ -34,6 +34,8 @@ class KafkaSettings:
     request_timeout_s: float = 10.0
     adopt_offsets: bool = False
     """Take over a group whose committed offsets were written by a plain consumer."""
+    on_lost_records: str = "fail"
+    """Offsets that retention deleted before they were read: "fail", or "skip" (recorded in the ledger)."""
 
     def __post_init__(self) -> None:
         _require(bool(self.group_id), "group_id is empty: give the consumer group a name")

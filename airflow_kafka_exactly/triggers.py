@@ -83,6 +83,7 @@ class ConsumeTrigger(BaseTrigger):
                 a["topics"],
                 session_timeout_s=a["session_timeout_s"],
                 adopt_offsets=a["adopt_offsets"],
+                on_lost_records=a.get("on_lost_records", "fail"),  # a trigger of 0.1.0 names none
             )
             ending = await in_a_thread(lambda: self._wait(services, kafka), f"kafka-exactly-{a['slot']}")
             event["ending"] = str(ending)

@@ -206,6 +206,7 @@ class TestMember:
         """Where to start instead of where Kafka says, by partition number."""
         self.batches: list[PartitionBatch] = []
         self.at_end: set[Partition] = set()
+        self.missed: dict[Partition, OffsetRange] = {}
         self.on_revoke: Callable[[Sequence[Partition]], None] = lambda _: None
         self.on_assign: Callable[[Sequence[Opening]], None] = lambda _: None
         self.consumer: GroupConsumer = consumers.open(slot, self)
@@ -225,6 +226,8 @@ class TestMember:
 
     def poll(self, max_records: int = 100, timeout_s: float = 0.1) -> Polled:
         polled = self.consumer.poll(max_records, timeout_s)
+        assert not (polled.lost.keys() & self.missed.keys()), "told once"
+        self.missed |= polled.lost
         self.batches += polled.batches
         self.at_end -= {b.partition for b in polled.batches}
         self.at_end |= polled.at_end

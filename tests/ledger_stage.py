@@ -245,7 +245,8 @@ class PostgresStage(Stage):
         """Forget everything, for the next example of a property test. The audit trail refuses, so it stays."""
         self.epoch, self.gaps = 0, set()
         self.sql(
-            "truncate kafka_exactly.doubt_record, kafka_exactly.dead_letter, kafka_exactly.orphan_commit, kafka_exactly.claim,"
+            "truncate kafka_exactly.lost_range, kafka_exactly.doubt_record, kafka_exactly.dead_letter,"
+            " kafka_exactly.orphan_commit, kafka_exactly.claim,"
             " kafka_exactly.doubt, kafka_exactly.partition, kafka_exactly.member_life"
         )
         self.sql("update kafka_exactly.leader_epoch set epoch = 0, leader = ''")

@@ -83,9 +83,9 @@ class Admin:
 class Scene:
     """One member of a topic with one partition."""
 
-    def __init__(self, policy: str = "earliest") -> None:
+    def __init__(self) -> None:
         self.client, self.admin = Client(), Admin()
-        self._config = {"bootstrap.servers": "nowhere:1", "auto.offset.reset": policy}
+        self._config = {"bootstrap.servers": "nowhere:1"}
 
     def open(self, slot: str, listener: Any) -> KafkaGroupConsumer:
         settings = KafkaSettings(connection="c", config=self._config, group_id="g", topics=("t",))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from airflow_kafka_exactly.protocol.claims import (
     CommitCode,
     Opening,
 )
-from airflow_kafka_exactly.protocol.record import Partition, PartitionBatch
+from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,9 @@ class Polled:
     batches: tuple[PartitionBatch, ...]
     at_end: frozenset[Partition] = frozenset()
     """Partitions whose end (the last stable offset) was reached by this poll."""
+    lost: Mapping[Partition, OffsetRange] = field(default_factory=dict)
+    """Offsets that were deleted before they were read, with `on_lost_records="skip"`: the gap follows, in this poll's batches
+    or later ones, so what is lost can be written down before anything claims it (L2)."""
 
 
 class RebalanceListener(Protocol):
@@ -43,7 +46,8 @@ class GroupConsumer(Protocol):
     def poll(self, max_records: int, timeout_s: float) -> Polled:
         """`Fenced` when Kafka says that another process took the `group.instance.id` over. Kafka's client also says so when
         its session ended while no broker answered: read the incarnation; when it is still the current one, close this
-        consumer and open another. `Unavailable`, and whatever the listener raised, pass: nothing is skipped by polling again."""
+        consumer and open another. `RecordsLost` when the log begins behind the
+        position. `Unavailable`, and whatever the listener raised, pass: nothing is skipped by polling again."""
         ...
 
     def pause(self) -> None: ...

@@ -21,6 +21,7 @@ COUNTS = (
     "raised",
     "retried",
     "dead_letters",
+    "offsets_lost",
     "offset_commits",
     "orphan_commits",
     "deferrals",

@@ -225,14 +225,22 @@ class Poller:
             self._committer.use(consumer)
             while not self._of.background.stopping.is_set():
                 self._throttle(consumer)
-                self.hand.polled(
-                    persist(lambda: consumer.poll(settings.max_batch_records, POLL_S), "polling")
-                )
+                polled = persist(lambda: consumer.poll(settings.max_batch_records, POLL_S), "polling")
+                if polled.lost:
+                    self._record_lost(polled.lost)
+                self.hand.polled(polled)
                 self._committer.commit_when_due()
             self._committer.commit()
         finally:
             self._committer.use(None)
             consumer.close()
+
+    def _record_lost(self, lost: Mapping[Partition, OffsetRange]) -> None:
+        """Before the gap is in hand, and so before anything settles it (L2)."""
+        new = self._of.background.persist(
+            lambda: self._of.ledger.record_lost(self._of.life, lost), "recording lost offsets"
+        )
+        self._of.summary.count("offsets_lost", new)
 
     def _throttle(self, consumer: GroupConsumer) -> None:
         if self.hand.roomy:

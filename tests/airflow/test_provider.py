@@ -69,7 +69,16 @@ def test_each_command_leads_to_a_function() -> None:
     (group,) = cli.get_commands()
     assert group.name == "kafka-exactly"
     names = [command.name for command in group.subcommands]
-    assert names == ["migrate", "status", "doubts", "orphans", "dead-letters", "reconcile", "coordinator"]
+    assert names == [
+        "migrate",
+        "status",
+        "doubts",
+        "orphans",
+        "dead-letters",
+        "lost",
+        "reconcile",
+        "coordinator",
+    ]
     assert all(callable(getattr(commands, name.replace("-", "_"))) for name in names)
 
 

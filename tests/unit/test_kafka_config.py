@@ -42,6 +42,8 @@ def test_case_03_unset_means_off(given: dict[str, object]) -> None:
         ("partition.assignment.strategy", "range,roundrobin"),
         ("partition.assignment.strategy", "cooperative-sticky,range"),
         ("group.id", "another"),
+        ("auto.offset.reset", "latest"),
+        ("auto.offset.reset", "largest"),
     ],
 )
 def test_what_would_lose_or_repeat_records_is_refused_by_name(key: str, value: str) -> None:

@@ -58,8 +58,8 @@ def test_h11_records_wait_until_it_is_known_whose_they_are(
 
 def test_h11_an_assignment_asks_which_topic_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A topic that was made again comes through a rebalance too; its id is not the one of a moment ago, and its records are all
-    new, whatever the policy says."""
-    scene = Scene(policy="latest")
+    new."""
+    scene = Scene()
     one = scene.member(monkeypatch)
     del one.starts[0]
 

@@ -119,10 +119,17 @@ class _Check:
 
     def reset(self) -> None:
         policy = reset_policy(self.config)
-        if policy not in RESET_TO_EARLIEST | RESET_TO_LATEST | RESET_REFUSED:
+        if policy in RESET_TO_LATEST:
+            self._refuse(
+                "auto.offset.reset",
+                "the records that a new partition gets before this group first sees it would be skipped. To begin at the end of "
+                "a topic, set the group's offsets once (kafka-consumer-groups.sh --reset-offsets --to-latest) and give the "
+                "operator adopt_offsets=True.",
+            )
+        if policy not in RESET_TO_EARLIEST | RESET_REFUSED:
             raise ConfigurationError(
                 f"Kafka connection {self.settings.connection!r} sets auto.offset.reset={policy!r}: "
-                "choose earliest, latest or error"
+                "choose earliest or error"
             )
 
     def topics(self) -> None:

@@ -31,7 +31,8 @@ from airflow_kafka_exactly.adapters.kafka.trouble import (
 from airflow_kafka_exactly.errors import KafkaExactlyError, Unavailable
 from airflow_kafka_exactly.ports import Polled, RebalanceListener
 from airflow_kafka_exactly.protocol.claims import CommitCode
-from airflow_kafka_exactly.protocol.record import Partition
+from airflow_kafka_exactly.protocol.lost import lost_range
+from airflow_kafka_exactly.protocol.record import OffsetRange, Partition
 from airflow_kafka_exactly.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class KafkaGroupConsumer:
         self, settings: KafkaSettings, slot: str, listener: RebalanceListener, admin: ClusterAdmin
     ) -> None:
         self._listener, self._admin = listener, admin
+        self._on_lost_records = settings.on_lost_records
         config = consumer_config(settings, slot)
         self._trouble = Trouble(settings.connection, config.pop("error_cb", None))
         self._topics = TopicWatch(admin, settings.topics)
@@ -74,6 +76,8 @@ class KafkaGroupConsumer:
         """Assigned by Kafka, not (or not yet again) opened by the listener: paused, and tried at each poll."""
         self._stuck: dict[Key, float] = {}
         """Positions that the log does not hold, and when to look again."""
+        self._lost: dict[Partition, OffsetRange] = {}
+        """Deleted before they were read, and not told yet."""
         self._moved: set[Key] = set()
         """Assigned or taken away since the first message of a poll."""
         self._paused = self._closing = False
@@ -187,7 +191,8 @@ class KafkaGroupConsumer:
                 at_end.add(owned.partition)
         if found.pieces:
             self._trouble.all_well()
-        return Polled(tuple(batches), frozenset(at_end))
+        lost, self._lost = self._lost, {}
+        return Polled(tuple(batches), frozenset(at_end), lost)
 
     def _events(self, found: Collected) -> None:
         """Most pass by themselves. One that ends this consumer is raised; nothing was handed over then."""
@@ -208,8 +213,8 @@ class KafkaGroupConsumer:
                 log.warning("Kafka (connection %r), %s: %s", self._trouble.connection, key, error.str())
 
     def _free_stuck(self) -> None:
-        """The log does not hold the position any more. What retention deleted is a gap, and said so; a log that ends before
-        the position has lost records that we had read, which a person must look at."""
+        """The log does not hold the position any more. What retention deleted is lost, and a gap when that was chosen; a log
+        that ends before the position has lost records that we had read, which a person must look at."""
         if not self._stuck or not self._same_topics():
             return  # in a topic that was made again, an old position means nothing
         for key, not_before in list(self._stuck.items()):
@@ -228,12 +233,10 @@ class KafkaGroupConsumer:
                         "has lost records (an unclean leader election?)",
                     )
                 if owned.next < low:
-                    log.error(
-                        "%s: offsets [%d, %d) were deleted before they were read",
-                        owned.partition,
-                        owned.next,
-                        low,
+                    self._lost[owned.partition] = lost_range(
+                        self._on_lost_records, owned.partition, owned.next, low
                     )
+                    log.error("%s: offsets [%d, %d) are lost", owned.partition, owned.next, low)
                 self._seek(key, max(low, owned.next))
                 del self._stuck[key]
 
@@ -316,6 +319,7 @@ class KafkaGroupConsumer:
         self._moved |= gone
         for key in gone:
             self._stuck.pop(key, None)
+        self._lost = {p: lost for p, lost in self._lost.items() if (p.topic, p.number) not in gone}
         self._held = [m for m in self._held if _key(m) not in gone]
 
     def _reopen(self) -> None:

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from airflow_kafka_exactly.adapters.kafka import metadata
 from airflow_kafka_exactly.adapters.kafka.admin import ClusterAdmin
 from airflow_kafka_exactly.adapters.kafka.client import Client
-from airflow_kafka_exactly.adapters.kafka.config import RESET_REFUSED, RESET_TO_LATEST, reset_policy
+from airflow_kafka_exactly.adapters.kafka.config import RESET_REFUSED, reset_policy
 from airflow_kafka_exactly.adapters.kafka.records import Key
 from airflow_kafka_exactly.adapters.kafka.topics import TopicWatch
 from airflow_kafka_exactly.adapters.kafka.trouble import Trouble
@@ -71,11 +71,6 @@ class Openings:
         if by_policy and self._reset in RESET_REFUSED:
             raise ConfigurationError(
                 f"Kafka connection {self._settings.connection!r} sets auto.offset.reset={self._reset}, and group "
-                f"{self._settings.group_id!r} has no committed offset for {by_policy[0]}: set it to earliest or latest"
+                f"{self._settings.group_id!r} has no committed offset for {by_policy[0]}: set it to earliest"
             )
-        latest = by_policy if self._reset in RESET_TO_LATEST else []
-        earliest = [p for p, _ in partitions if p not in latest]
-        return {
-            **self._admin.earliest(earliest),
-            **self._admin.latest(latest),
-        }
+        return self._admin.earliest([p for p, _ in partitions])

@@ -9,6 +9,7 @@ from airflow_kafka_exactly.adapters.memory.group import Committed, Key, Member
 from airflow_kafka_exactly.errors import ConfigurationError, Fenced, GroupInUse, TopicMissing
 from airflow_kafka_exactly.ports import Polled, RebalanceListener
 from airflow_kafka_exactly.protocol.claims import CommitCode, Opening
+from airflow_kafka_exactly.protocol.lost import lost_range
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch
 from airflow_kafka_exactly.protocol.sequence import take
 from airflow_kafka_exactly.settings import KafkaSettings
@@ -167,18 +168,15 @@ class MemoryConsumer:
                     "program: give the operator a group_id of its own, or set adopt_offsets=True"
                 )
             return Opening(partition, committed.offset, True, committed.claim)
-        if self._reset in {"error", "none"}:
+        if self._reset in {"error", "none"} and committed is None and key not in self._renewed:
             raise ConfigurationError(
                 f"auto.offset.reset={self._reset}, and no committed offset for {partition}"
             )
-        to_latest = (
-            self._reset in {"latest", "end", "largest"} and committed is None and key not in self._renewed
-        )
-        return Opening(partition, log.stable if to_latest else log.start, False)
+        return Opening(partition, log.start, False)
 
     def _fetch(self, max_records: int) -> Polled:
         with self._broker.news:
-            batches, at_end, room = [], set(), max_records
+            batches, at_end, lost, room = [], set(), dict[Partition, OffsetRange](), max_records
             # The topic may have been made again since the poll began: its records are another topic's.
             partitions = sorted(filter(self._is_current, self._positions))
             self._turn += 1
@@ -191,13 +189,17 @@ class MemoryConsumer:
                 if taken is None:
                     continue  # fetched again by the next poll
                 if taken.stop > start:
+                    if start < log.start:
+                        lost[partition] = lost_range(
+                            self._settings.on_lost_records, partition, start, log.start
+                        )
                     batches.append(PartitionBatch(partition, OffsetRange(start, taken.stop), taken.records))
                     self._positions[partition] = taken.stop
                     room -= len(taken.records)
                 if stop >= log.stable and self._told_end.get(partition) != stop:
                     self._told_end[partition] = stop
                     at_end.add(partition)
-            return Polled(tuple(batches), frozenset(at_end))
+            return Polled(tuple(batches), frozenset(at_end), lost)
 
     def _join(self) -> None:
         self._broker.join(self._settings.group_id, self._slot, self._settings.topics, self)

@@ -22,6 +22,7 @@ from airflow_kafka_exactly.adapters.memory.ledger_state import (
     LedgerState,
     LetterRow,
     LifeRow,
+    LostRow,
     PlaceRow,
 )
 from airflow_kafka_exactly.errors import AlreadyApplied, Fenced, LedgerBehind, SlotBusy
@@ -321,6 +322,20 @@ class MemoryMemberLedger:
                 for place, offset in places
                 if place
             )
+
+    def record_lost(self, life: Life, lost: Mapping[Partition, OffsetRange]) -> int:
+        state, added = self._state, 0
+        with state.lock:
+            row = state.require_current(life)
+            for partition, found in lost.items():
+                place = state.place(life.group_id, partition)
+                assert place is not None, "a partition is opened before it is polled"
+                start = max([found.start, *(known.range.stop for known in place.lost)])
+                if start < found.stop:
+                    place.lost.append(LostRow(next(state.numbers), OffsetRange(start, found.stop), str(row)))
+                    state.note("partition", partition.number, "deleted before it was read", row)
+                    added += found.stop - start
+        return added
 
     def frontiers(self, group_id: str, topics: Iterable[str]) -> Mapping[Partition, int]:
         names = set(topics)

@@ -122,6 +122,20 @@ class MemoryReportLedger:
                 for x in place.letters
             ]
 
+    def lost(self, group_id: str | None) -> Sequence[Mapping[str, Any]]:
+        with self._state.lock:
+            return [
+                {
+                    "lost_id": x.number,
+                    **_where(place),
+                    "start": x.range.start,
+                    "stop": x.range.stop,
+                    "found_by": x.found_by,
+                }
+                for place in self._state.group_places(group_id)
+                for x in place.lost
+            ]
+
     def reconcile(self, group_id: str, committed: Mapping[Partition, int]) -> Sequence[Mapping[str, Any]]:
         with self._state.lock:
             found: list[Mapping[str, Any]] = []

@@ -19,7 +19,7 @@ from airflow_kafka_exactly.protocol.claims import (
     Outcome,
     Verdict,
 )
-from airflow_kafka_exactly.protocol.record import Partition, RawRecord
+from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, RawRecord
 
 
 @dataclass(slots=True, eq=False)
@@ -122,6 +122,13 @@ class LetterRow:
     buried_by: str
 
 
+@dataclass(frozen=True, slots=True)
+class LostRow:
+    number: int
+    range: OffsetRange
+    found_by: str
+
+
 @dataclass(slots=True, eq=False)
 class PlaceRow:
     """A partition of one group."""
@@ -136,6 +143,7 @@ class PlaceRow:
     doubts: list[DoubtRow] = field(default_factory=list)
     orphans: list[OrphanRow] = field(default_factory=list)
     letters: list[LetterRow] = field(default_factory=list)
+    lost: list[LostRow] = field(default_factory=list)
 
     def claim_at(self, offset: int) -> ClaimRow | None:
         return next((c for c in self.claims if c.start <= offset < c.stop), None)

@@ -303,6 +303,13 @@ class PostgresMemberLedger:
             )
         )
 
+    def record_lost(self, life: Life, lost: Mapping[Partition, OffsetRange]) -> int:
+        ranges = [
+            {"topic_id": p.topic_id, "number": p.number, "start": r.start, "stop": r.stop}
+            for p, r in lost.items()
+        ]
+        return _number(self._db.row(self._sql["record_lost"], {**of_life(life), "lost": Jsonb(ranges)}))
+
     def frontiers(self, group_id: str, topics: Iterable[str]) -> Mapping[Partition, int]:
         rows = self._db.rows(self._sql["frontiers"], {"group": group_id, "topics": list(topics)})
         return {Partition(topic_id, number, topic): frontier for topic_id, number, topic, frontier in rows}

@@ -41,6 +41,9 @@ class PostgresReportLedger:
     def dead_letters(self, group_id: str | None) -> Sequence[Mapping[str, Any]]:
         return self._rows("dead_letters", group=group_id)
 
+    def lost(self, group_id: str | None) -> Sequence[Mapping[str, Any]]:
+        return self._rows("lost", group=group_id)
+
     def reconcile(self, group_id: str, committed: Mapping[Partition, int]) -> Sequence[Mapping[str, Any]]:
         places = {
             Partition(row["topic_id"], row["number"], row["topic"]): (row["partition_id"], row["frontier"])

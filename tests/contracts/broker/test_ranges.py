@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from brokers import Cluster, TestMember, settings, unique
 
-from airflow_kafka_exactly.errors import TopicMissing
+from airflow_kafka_exactly.errors import RecordsLost, TopicMissing
 from airflow_kafka_exactly.protocol.record import OffsetRange
 
 Member = Callable[..., TestMember]
@@ -115,26 +115,43 @@ def test_reading_starts_where_the_listener_says(cluster: Cluster, member: Member
     assert_no_hole(one, 7, 10)
 
 
-def test_what_retention_deleted_unread_is_a_gap(cluster: Cluster, member: Member) -> None:
+def test_l2_what_retention_deleted_unread_stops_the_member(cluster: Cluster, member: Member) -> None:
     topic = cluster.topic()
     cluster.produce(topic, *(b"%d" % i for i in range(10)))
     cluster.delete_before(topic, 0, 6)
     one = member(settings(cluster, topic))
     one.starts[0] = 2
+    with pytest.raises(
+        RecordsLost, match=rf"offsets \[2, 6\) of {topic}\[0\] were deleted.*on_lost_records=\"skip\""
+    ):
+        one.poll_until(lambda: False)
+    assert one.batches == []
+
+
+def test_l2_what_retention_deleted_unread_is_told_before_it_is_a_gap(
+    cluster: Cluster, member: Member
+) -> None:
+    topic = cluster.topic()
+    cluster.produce(topic, *(b"%d" % i for i in range(10)))
+    cluster.delete_before(topic, 0, 6)
+    one = member(settings(cluster, topic, on_lost_records="skip"))
+    one.starts[0] = 2
+    one.poll_until(lambda: one.missed or one.batches)
+    partition = one.openings[0].partition
+    assert one.missed == {partition: OffsetRange(2, 6)}
     one.poll_until(lambda: one.stop_of() == 10)
     assert one.values() == [b"6", b"7", b"8", b"9"]
     assert_no_hole(one, 2, 10)
 
 
-def test_a_policy_of_latest_begins_at_the_end(cluster: Cluster, member: Member) -> None:
+def test_a_new_partition_begins_at_its_beginning(cluster: Cluster, member: Member) -> None:
+    """Its first records were written before this group heard of it."""
     topic = cluster.topic()
-    cluster.produce(topic, b"old")
-    one = member(settings(cluster, topic, config={"auto.offset.reset": "latest"}))
+    one = member(settings(cluster, topic))
     one.poll_until(lambda: one.owns(0))
-    assert (one.openings[0].start, one.openings[0].committed) == (1, False)
-    cluster.produce(topic, b"new")
-    one.poll_until(lambda: one.values() == [b"new"])
-    assert one.batches[0].range == OffsetRange(1, 2)
+    cluster.add_partitions(topic, 2)
+    cluster.produce(topic, b"early", number=1)
+    one.poll_until(lambda: one.values() == [b"early"], within_s=30)
 
 
 def test_what_the_listener_raises_comes_out_of_poll_and_nothing_is_skipped(

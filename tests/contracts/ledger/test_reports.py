@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from ledger_stage import GROUP, PLACE, Stage
 
+from airflow_kafka_exactly.errors import Fenced
 from airflow_kafka_exactly.protocol.claims import Verdict
-from airflow_kafka_exactly.protocol.record import Partition
+from airflow_kafka_exactly.protocol.record import OffsetRange, Partition
 
 
 def test_status_shows_members_partitions_doubts_and_what_is_open(stage: Stage) -> None:
@@ -87,3 +89,25 @@ def test_case_01_a_record_that_was_applied_and_redone_has_two_outcomes(stage: St
     (found,) = stage.report.reconcile(GROUP, {PLACE: 2})
     assert (found["start"], found["stop"], found["pending"]) == (1, 2, False)
     assert f"claim {claim.claim_id} settled" in found["what"]
+
+
+def test_l2_what_kafka_deleted_unread_is_listed_once(stage: Stage) -> None:
+    """Whoever polls before the gap is settled meets the same offsets again, and perhaps more of them."""
+    a = stage.life("a")
+    stage.claim(a, 0, 2)
+    assert stage.report.lost(None) == []
+    assert stage.member.record_lost(a, {PLACE: OffsetRange(5, 9)}) == 4
+    assert stage.member.record_lost(a, {PLACE: OffsetRange(5, 9)}) == 0
+    b = stage.life("a", owner="dag.a")
+    with pytest.raises(Fenced):
+        stage.member.record_lost(a, {PLACE: OffsetRange(5, 12)})
+    assert stage.member.record_lost(b, {PLACE: OffsetRange(5, 12)}) == 3
+    assert stage.member.record_lost(b, {PLACE: OffsetRange(20, 21)}) == 1
+    found = stage.report.lost(GROUP)
+    assert [(row["start"], row["stop"], row["found_by"]) for row in found] == [
+        (5, 9, "a#1"),
+        (9, 12, "a#2"),
+        (20, 21, "a#2"),
+    ]
+    assert {(row["group_id"], row["topic"], row["partition"]) for row in found} == {(GROUP, PLACE.topic, 0)}
+    assert stage.report.lost("another") == []

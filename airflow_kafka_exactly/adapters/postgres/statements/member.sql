@@ -20,6 +20,9 @@ select topic_id, number, topic, start
 select part, what, range_start, range_stop, id
   from kafka_exactly.claim(%(group)s, %(slot)s, %(incarnation)s, %(epoch)s, %(attempt)s, %(unit)s, %(parts)s)
 
+-- name: record_lost
+select kafka_exactly.record_lost(%(group)s, %(slot)s, %(incarnation)s, %(lost)s)
+
 -- name: lock_partition
 select partition_id from kafka_exactly.partition p
  where p.group_id = %(group)s and p.topic_id = %(topic_id)s and p.number = %(number)s

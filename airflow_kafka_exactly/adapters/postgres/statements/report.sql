@@ -42,6 +42,13 @@ select x.dead_letter_id, p.group_id, p.topic, p.number as partition, x.record_of
   from kafka_exactly.dead_letter x join kafka_exactly.partition p using (partition_id)
  where %(group)s::text is null or p.group_id = %(group)s order by x.dead_letter_id
 
+-- name: lost
+select x.lost_id, p.group_id, p.topic, p.number as partition, x.range_start as start, x.range_stop as stop,
+       l.slot || '#' || l.incarnation as found_by, x.found_at
+  from kafka_exactly.lost_range x join kafka_exactly.partition p using (partition_id)
+  join kafka_exactly.member_life l using (life_id)
+ where %(group)s::text is null or p.group_id = %(group)s order by x.lost_id
+
 -- name: places
 select partition_id, topic_id, number, topic, frontier from kafka_exactly.partition where group_id = %(group)s
 
