@@ -8,7 +8,7 @@ SEEDS ?= 2000
 FIRST ?= 1
 MODE ?= normal
 
-.PHONY: setup test simulate mutants interleave lint demo down bench coverage proto failover chaos
+.PHONY: setup test simulate mutants interleave lint demo down bench coverage proto failover chaos soak
 
 setup:
 	@docker/setup.sh
@@ -39,6 +39,10 @@ demo: setup
 
 chaos: setup
 	$(PYTHON) docker/chaos.py --state .state/chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+
+# Seeds that nobody ran, in turns, for MINUTES or until stopped; PARTS="simulate" for one part only.
+soak: setup
+	$(PYTHON) docker/soak.py --state .state/soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(PARTS),--parts $(PARTS)) $(ARGS)
 
 down:
 	@if [ -x $(PYTHON) ]; then for state in $(STATE) .state/chaos; do $(PYTHON) -m localstack down --state $$state; done; fi

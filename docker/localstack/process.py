@@ -41,6 +41,10 @@ class Process:
             return self._child.poll() is None  # also reaps it
         return bool(self.started) and start_time(self.pid) == self.started
 
+    def exit_code(self) -> int | None:
+        """Of a child that has ended; None while it runs, and of one that an earlier program started."""
+        return None if self._child is None else self._child.poll()
+
     def send(self, number: signal.Signals) -> None:
         """To the process alone."""
         if self.alive():
