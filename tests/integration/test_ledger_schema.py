@@ -12,7 +12,7 @@ from ledger_stage import PostgresStage
 from localstack import PostgreSQL
 
 from airflow_kafka_exactly.adapters.postgres import migrate, open_ledger
-from airflow_kafka_exactly.adapters.postgres.schema import newest_version
+from airflow_kafka_exactly.adapters.postgres.schema import FUNCTIONS, newest_version
 from airflow_kafka_exactly.errors import (
     ConfigurationError,
     SchemaMissing,
@@ -64,25 +64,81 @@ def test_a_missing_schema_says_what_to_run(settings: LedgerSettings) -> None:
         open_ledger(settings)
 
 
+def says(settings: LedgerSettings, functions: int, serve: int) -> None:
+    sql(settings, f"comment on schema kafka_exactly is 'functions {functions} serve {serve}'")
+
+
 def test_an_old_and_a_newer_schema_are_refused(settings: LedgerSettings) -> None:
     migrate(settings)
     sql(settings, f"insert into kafka_exactly.schema_version values ({newest_version() + 1}, 'of tomorrow')")
-    with pytest.raises(SchemaTooNew, match="Upgrade"):
-        open_ledger(settings)
-    with pytest.raises(SchemaTooNew, match="Upgrade"):
-        migrate(settings)
+    says(settings, FUNCTIONS + 1, FUNCTIONS + 1)
+    for attempt in (open_ledger, migrate):
+        with pytest.raises(SchemaTooNew, match="Upgrade"):
+            attempt(settings)
     sql(settings, "delete from kafka_exactly.schema_version")
+    says(settings, FUNCTIONS, FUNCTIONS)
     with pytest.raises(SchemaTooOld, match="airflow kafka-exactly migrate"):
         open_ledger(settings)
 
 
-def test_functions_of_another_version_are_refused_until_migrated(settings: LedgerSettings) -> None:
+def test_newer_functions_that_serve_this_version_are_used_and_left_alone(settings: LedgerSettings) -> None:
+    """A mixed installation: somebody has migrated for a version that still serves this one."""
     migrate(settings)
-    sql(settings, "comment on schema kafka_exactly is 'functions of a release before'")
+    sql(settings, f"insert into kafka_exactly.schema_version values ({newest_version() + 1}, 'of tomorrow')")
+    says(settings, FUNCTIONS + 1, FUNCTIONS)
+    open_ledger(settings).close()
+    with pytest.raises(SchemaTooNew, match="functions of a newer"):
+        migrate(settings)
+
+
+def test_an_older_migrate_refuses_newer_functions_also_without_a_migration(settings: LedgerSettings) -> None:
+    migrate(settings)
+    says(settings, FUNCTIONS + 1, FUNCTIONS)
+    with pytest.raises(SchemaTooNew, match="functions of a newer"):
+        migrate(settings)
+
+
+@pytest.mark.parametrize("comment", ["functions 0123456789012345", "of somebody", ""])
+def test_functions_of_an_older_version_are_refused_until_migrated(
+    settings: LedgerSettings, comment: str
+) -> None:
+    migrate(settings)
+    sql(settings, f"comment on schema kafka_exactly is '{comment}'")
     with pytest.raises(SchemaTooOld, match="airflow kafka-exactly migrate"):
         open_ledger(settings)
     assert migrate(settings) == (newest_version(), newest_version())
     open_ledger(settings).close()
+
+
+def test_a_changed_comment_in_a_function_stops_nobody(settings: LedgerSettings) -> None:
+    migrate(settings)
+    sql(
+        settings,
+        "create or replace function kafka_exactly.life_name(p_life bigint) returns text language sql stable"
+        " set search_path = kafka_exactly, pg_catalog, pg_temp as $$ select slot || '#' || incarnation"
+        " from member_life where life_id = p_life -- another comment\n $$",
+    )
+    open_ledger(settings).close()
+
+
+def test_migrate_drops_overloads_that_no_file_makes_and_keeps_the_others(settings: LedgerSettings) -> None:
+    migrate(settings)
+    oids = "select p.proname, p.oid from pg_proc p where p.pronamespace = 'kafka_exactly'::regnamespace"
+    with psycopg.connect(settings.conninfo) as connection:
+        before = connection.execute(oids).fetchall()
+    sql(
+        settings,
+        "create function kafka_exactly.raise_epoch(p_leader text, p_old integer default 1) returns bigint"
+        " language sql as 'select 1::bigint'",
+        "create function kafka_exactly.forgotten() returns void language sql as ''",
+    )
+    migrate(settings)
+    with psycopg.connect(settings.conninfo) as connection:
+        after = connection.execute(oids).fetchall()
+    assert sorted(after) == sorted(before), "running processes keep the functions that they have planned"
+    ledger = open_ledger(settings)
+    assert ledger.leader.raise_epoch("me") == 1
+    ledger.close()
 
 
 def test_a_schema_that_disappears_later_is_named(settings: LedgerSettings) -> None:

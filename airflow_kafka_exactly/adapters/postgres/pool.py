@@ -27,6 +27,7 @@ from airflow_kafka_exactly.errors import (
     KafkaExactlyError,
     LedgerBehind,
     SchemaMissing,
+    SchemaTooNew,
     SlotBusy,
     StaleEpoch,
     Unavailable,
@@ -43,7 +44,13 @@ _REFUSALS: Mapping[str, Callable[[str], KafkaExactlyError]] = {
     "KX002": Fenced,
     "KX005": LedgerBehind,
 }
-_NO_SCHEMA = frozenset({"42P01", "42883", "3F000"})
+_MIGRATE = (SchemaMissing, "Run `airflow kafka-exactly migrate`.")
+_REMEDIES: Mapping[str, tuple[type[ConfigurationError], str]] = {
+    "42P01": _MIGRATE,
+    "3F000": _MIGRATE,
+    "42883": (SchemaTooNew, "Another version has migrated the ledger: install one version everywhere."),
+    "42501": (ConfigurationError, "Give that right to its login."),
+}
 
 _MISCONFIGURED = re.compile(
     r"password authentication failed|no password supplied|does not exist|could not translate host name|"
@@ -185,10 +192,8 @@ class Database:
             held = json.loads(exc.diag.message_detail or "{}")
             slot = said.removeprefix("slot ").split(" is held by ")[0]
             return SlotBusy(slot, held["holder"], held["left_s"])
-        if exc.sqlstate in _NO_SCHEMA:
-            return SchemaMissing(f"{where}: {said}. Run `airflow kafka-exactly migrate`.")
-        if exc.sqlstate == "42501":
-            return ConfigurationError(f"{where}: {said}")
+        if remedy := _REMEDIES.get(exc.sqlstate or ""):
+            return remedy[0](f"{where}: {said}. {remedy[1]}")
         # Read-only: a connection that ended up at a standby, as it may in a failover.
         if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError, pg.ReadOnlySqlTransaction)):
             return Unavailable("PostgreSQL", self.settings.connection, exc)

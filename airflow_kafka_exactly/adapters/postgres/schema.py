@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import cache
-from hashlib import sha256
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -39,10 +40,11 @@ def newest_version() -> int:
     return max(int(f.name.split("_")[0]) for f in _files("migrations"))
 
 
-@cache
-def functions_digest() -> str:
-    """Of the functions that this installation calls."""
-    return sha256(b"".join(f.read_bytes() for f in _files("functions"))).hexdigest()[:16]
+FUNCTIONS = 2
+"""The version of `functions/*.sql` as callers see them: it grows when what one takes, answers or means changes (0.1.0: 1)."""
+SERVES_FROM = 2
+"""The oldest version whose callers these functions still serve: an installation in between works on, whichever migrated."""
+_SAID = re.compile(r"functions (\d+) serve (\d+)")
 
 
 def migrate(settings: LedgerSettings) -> tuple[int, int]:
@@ -68,7 +70,7 @@ def _migrate(connection: Connection, settings: LedgerSettings) -> tuple[int, int
     )
     connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
     before = _version(connection, settings.schema) or 0
-    if before > newest_version():
+    if before > newest_version() or _functions(connection, settings.schema)[0] > FUNCTIONS:
         raise _too_new(settings, before)
     if before == 0:
         _create(connection, settings.schema)
@@ -85,11 +87,25 @@ def _migrate(connection: Connection, settings: LedgerSettings) -> tuple[int, int
     connection.execute("set local check_function_bodies = off")  # they call each other
     for file in _files("functions"):
         _replace(connection, in_schema(file.read_text(encoding="utf-8"), settings.schema))
-    # A patch release may change functions and no table: they go with the code that calls them.
-    connection.execute(
-        in_schema(f"comment on schema kafka_exactly is 'functions {functions_digest()}'", settings.schema)
-    )
+    _drop(connection, _LEFT_OVER)
+    said = f"functions {FUNCTIONS} serve {SERVES_FROM}"
+    connection.execute(in_schema(f"comment on schema kafka_exactly is '{said}'", settings.schema))
     return before, newest_version()
+
+
+# An overload that no file makes any more keeps old rules alive, and makes calls ambiguous. What this transaction has (re)placed
+# is younger than itself; an extension's functions are not ours.
+_LEFT_OVER = """
+select format('drop routine %s', p.oid::regprocedure) from pg_proc p
+ where p.pronamespace = current_schema()::regnamespace and p.prorettype <> 'trigger'::regtype
+   and age(p.xmin) > age(pg_current_xact_id()::xid)
+   and not exists (select from pg_depend d where d.objid = p.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e')
+"""
+
+
+def _drop(connection: Connection, which: str, parameters: Sequence[object] = ()) -> None:
+    for (statement,) in connection.execute(which.encode(), parameters or None).fetchall():
+        connection.execute(statement.encode())
 
 
 def _create(connection: Connection, schema: str) -> None:
@@ -114,13 +130,13 @@ def _replace(connection: Connection, functions: bytes) -> None:
         with connection.transaction():
             connection.execute(functions)
     except pg.InvalidFunctionDefinition:  # another result type than that of the version before
-        for drop in connection.execute(
-            "select format('drop routine %s', p.oid::regprocedure) from pg_proc p"
+        _drop(
+            connection,
+            "select format('drop routine %%s', p.oid::regprocedure) from pg_proc p"
             " where p.pronamespace = current_schema()::regnamespace and p.prorettype <> 'trigger'::regtype"
-            " and p.proname in (select (regexp_matches(%s, 'function \\w+\\.(\\w+)', 'g'))[1])",
+            " and p.proname in (select (regexp_matches(%s, 'function \"\\w+\"\\.(\\w+)', 'g'))[1])",
             [functions.decode()],
-        ).fetchall():
-            connection.execute(drop[0].encode())
+        )
         connection.execute(functions)
 
 
@@ -134,10 +150,21 @@ def _version(connection: Connection, schema: str) -> int | None:
     return int(row[0]) if row else 0
 
 
+def _functions(connection: Connection, schema: str) -> tuple[int, int]:
+    """The version of the functions that are there, and the oldest whose callers they serve."""
+    row = connection.execute(
+        "select coalesce(obj_description(to_regnamespace(%s), 'pg_namespace'), '')", [f'"{schema}"']
+    ).fetchone()
+    said = _SAID.fullmatch(row[0]) if row else None
+    return (int(said[1]), int(said[2])) if said else (1, 1)
+
+
 def check_schema(database: Database) -> None:
-    """`SchemaMissing`, `SchemaTooOld` or `SchemaTooNew` unless the schema is the one this installation needs."""
+    """`SchemaMissing`, `SchemaTooOld` or `SchemaTooNew` unless the ledger's tables and functions serve this installation."""
     settings = database.settings
-    found = database.run(lambda connection: _version(connection, settings.schema))
+    found, functions, serves_from = database.run(
+        lambda c: (_version(c, settings.schema), *_functions(c, settings.schema))
+    )
     where = f"the ledger in PostgreSQL (connection {settings.connection!r}, schema {settings.schema!r})"
     if found is None:
         raise SchemaMissing(f"{where} has no tables yet. Run `airflow kafka-exactly migrate`.")
@@ -145,21 +172,18 @@ def check_schema(database: Database) -> None:
         raise SchemaTooOld(
             f"{where} is at version {found}, this installation needs {newest_version()}. Run `airflow kafka-exactly migrate`."
         )
-    if found > newest_version():
-        raise _too_new(settings, found)
-    described = database.row(
-        "select coalesce(obj_description(to_regnamespace(%(schema)s), 'pg_namespace'), '')",
-        {"schema": f'"{settings.schema}"'},
-    )
-    if described != (f"functions {functions_digest()}",):
+    if functions < FUNCTIONS:
         raise SchemaTooOld(
-            f"the functions of {where} are those of another version of airflow-kafka-exactly. Install one version everywhere, "
-            "then run `airflow kafka-exactly migrate` with it."
+            f"the functions of {where} are of version {functions}, this installation needs {FUNCTIONS}. Run "
+            "`airflow kafka-exactly migrate`."
         )
+    if serves_from > FUNCTIONS:
+        raise _too_new(settings, found)
 
 
 def _too_new(settings: LedgerSettings, found: int) -> SchemaTooNew:
     return SchemaTooNew(
-        f"the ledger in PostgreSQL (connection {settings.connection!r}, schema {settings.schema!r}) is at version {found}, "
-        f"this installation knows {newest_version()}. Upgrade airflow-kafka-exactly here."
+        f"the ledger in PostgreSQL (connection {settings.connection!r}, schema {settings.schema!r}) is at version {found}, with "
+        f"functions of a newer airflow-kafka-exactly; this installation knows version {newest_version()} and functions "
+        f"{FUNCTIONS}. Upgrade airflow-kafka-exactly here."
     )
