@@ -14,6 +14,7 @@ from airflow_kafka_exactly.errors import Fenced
 from airflow_kafka_exactly.ports import Consumers, GroupConsumer, Polled
 from airflow_kafka_exactly.protocol.claims import Opening
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch, payload_bytes
+from airflow_kafka_exactly.protocol.unreadable import readable_together
 from airflow_kafka_exactly.runtime.commits import OffsetCommitter
 from airflow_kafka_exactly.runtime.shared import Shared
 
@@ -185,6 +186,7 @@ class Hand:
             assert following.range.start == stop, "ranges of one tenure leave no hole (S2)"
             records.extend(following.records)
             stop = following.range.stop
+        room = min(room, readable_together(records))
         if len(records) > room:
             rest = tuple(records[room:])
             cut = records[room - 1].offset + 1

@@ -22,6 +22,7 @@ from airflow_kafka_exactly.protocol.record import (
     seen_by_user,
 )
 from airflow_kafka_exactly.protocol.storable import told
+from airflow_kafka_exactly.protocol.unreadable import why_unreadable
 from airflow_kafka_exactly.protocol.window import WindowSize
 from airflow_kafka_exactly.runtime.function import APPLIED, Attempt, RanNothing, Tried, UserFunction
 from airflow_kafka_exactly.runtime.lease import LeaseKeeper
@@ -81,6 +82,8 @@ class Runner:
     def _run(self, work: Work) -> None:
         if not work.records:
             self._mark(work.claim, work.claim.range.stop, work.claim.range.stop)
+        elif (why := why_unreadable(work.records[0])) is not None:
+            self._bury_unread(work.claim, work.records, why)
         elif self._function.unit:
             self._run_unit(work)
         else:
@@ -267,6 +270,17 @@ class Runner:
             lambda: self._of.ledger.raise_doubt(self._of.life, claim, raws, stop, reason), "raising a doubt"
         )
         self._decided(claim, stop, frontier, "raised", len(raws))
+
+    def _bury_unread(self, claim: Claim, records: Sequence[RawRecord], why: str) -> None:
+        """Nothing of it has begun: no attempt was made. It is alone in its claim."""
+        assert len(records) == 1, "S7: nothing is buried together with a record that cannot be read"
+        reason = f"{claim.partition} offset {records[0].offset}: {why}"
+        log.error("a dead letter: %s", reason)
+        frontier = self._of.background.persist(
+            lambda: self._of.ledger.bury(self._of.life, claim, records, claim.range.stop, reason, 0),
+            "burying",
+        )
+        self._decided(claim, claim.range.stop, frontier, "dead_letters", 1)
 
     def _bury(self, claim: Claim, records: Sequence[Record], stop: int, reason: str) -> None:
         raws = as_polled(records)

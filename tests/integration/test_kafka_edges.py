@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
+import psycopg
 import pytest
+import raw_headers
 from brokers import RealCluster
 from world import Effects, World, make_world
 
@@ -23,6 +26,33 @@ def led(kafka: str, zookeeper: str, database: str, topic: Callable[..., str]) ->
     world = make_world(kafka, zookeeper, database, topic())
     with world.coordinator():
         yield world
+
+
+@pytest.mark.parametrize("unit", [False, True], ids=["one by one", "batches"])
+def test_a_header_that_cannot_be_read_is_one_dead_letter(led: World, unit: bool) -> None:
+    """Any bytes are a header's name for Kafka, but not for its client: the partition was blocked for ever."""
+    effects = Effects()
+
+    def apply(records: Any) -> None:
+        for record in records if unit else [records]:
+            effects(record)
+
+    led.produce([b"0", b"1"])
+    raw_headers.produce(led.kafka, led.topic, b"\x00 odd", (b"\xff\xfe", b"content"))
+    led.produce([b"3", b"4"])
+    member = led.run("dag.task", UserFunction(apply=apply, unit=unit), led.until_end())
+    assert member.ended() is Ending.END
+    assert sorted(effects.seen) == [(0, 0), (0, 1), (0, 3), (0, 4)]
+    assert not effects.repeated
+    assert member.summary.counts["dead_letters"] == 1
+    with wiring.shared_ledger(led.services.ledger) as ledgers:
+        (row,) = ledgers.report.dead_letters(led.group)
+    assert (row["offset"], row["attempts"]) == (2, 0)
+    assert f"{led.topic}[0] offset 2" in row["reason"]
+    with psycopg.connect(led.services.ledger.conninfo) as connection:
+        assert connection.execute("select value from kafka_exactly.dead_letter").fetchall() == [
+            (b"\x00 odd",)
+        ]
 
 
 def test_l2_records_that_retention_deleted_stop_the_task_or_are_listed(led: World) -> None:

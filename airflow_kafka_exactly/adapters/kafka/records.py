@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 from confluent_kafka import KafkaError, Message
 
+from airflow_kafka_exactly.protocol import unreadable
 from airflow_kafka_exactly.protocol.record import Headers, RawRecord
 from airflow_kafka_exactly.protocol.sequence import End
 
@@ -100,7 +101,15 @@ def raw_records(messages: Sequence[Message]) -> list[RawRecord]:
 
 
 def _headers(messages: Sequence[Message]) -> Iterable[Headers]:
-    headers = list(map(Message.headers, messages))
+    headers: list[Any] = []
+    reading = map(Message.headers, messages)
+    while True:
+        try:
+            headers.extend(reading)
+            break
+        except Exception as error:  # noqa: BLE001 -- whatever is wrong with one record, its neighbours are read
+            # Once only: the client has thrown these headers away, and would say next time that there are none.
+            headers.append(unreadable.headers_of(error))
     if headers.count(None) == len(headers):
         return repeat(())
-    return [tuple(h) if h else () for h in headers]  # type: ignore[arg-type]
+    return [tuple(h) if h else () for h in headers]
