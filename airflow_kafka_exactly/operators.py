@@ -68,6 +68,8 @@ class KafkaExactlyOnceOperator(BaseOperator):
     :param on_undecidable: what becomes of a record that no fact decides: "person" (default), "redo", "discard" or
         "dead_letter".
     :param max_attempts: how often a record that provably had no effect is tried before it becomes a dead letter.
+    :param record_retry_delay: seconds between its first and second try; doubles up to a minute. (`retry_delay` is Airflow's own.)
+    :param outage_grace: while everything fails, no record becomes a dead letter before its tries span so many seconds.
     :param max_batch_size: records in a batch. :param max_batch_wait: seconds that a batch waits to fill.
     :param until: "end" (default): until the group has reached the end offsets seen at the start; "forever".
     :param max_records: end after so many records. :param idle_timeout: end after so many seconds without a record.
@@ -107,6 +109,8 @@ class KafkaExactlyOnceOperator(BaseOperator):
         on_exception: str = "check",
         on_undecidable: str = "person",
         max_attempts: int = 3,
+        record_retry_delay: float | timedelta = 1.0,
+        outage_grace: float | timedelta = 600.0,
         max_batch_size: int = 1000,
         max_batch_wait: float | timedelta = 1.0,
         until: str = "end",
@@ -131,6 +135,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
         self.check = check
         self.effect, self.on_exception, self.on_undecidable = effect, on_exception, on_undecidable
         self.max_attempts, self.max_batch_size = max_attempts, max_batch_size
+        self.record_retry_delay, self.outage_grace = _seconds(record_retry_delay), _seconds(outage_grace)
         self.max_batch_wait, self.idle_timeout = _seconds(max_batch_wait), _seconds(idle_timeout)
         self.until, self.max_records, self.on_busy, self.identity = until, max_records, on_busy, identity
         self.effect_timeout, self.session_timeout = _seconds(effect_timeout), _seconds(session_timeout)
@@ -255,6 +260,8 @@ class KafkaExactlyOnceOperator(BaseOperator):
             max_batch_records=self.max_batch_size,
             max_batch_wait_s=self.max_batch_wait or 0.0,
             max_attempts=self.max_attempts,
+            retry_delay_s=self.record_retry_delay,
+            outage_grace_s=self.outage_grace,
             effect_timeout_s=lease.effect_timeout_s if self.effect_timeout is None else self.effect_timeout,
         )
 

@@ -200,10 +200,16 @@ class MemberSettings:
     """A revoked partition waits at most so long for the record in hand."""
     max_attempts: int = 3
     """How often a record that provably had no effect is tried before it becomes a dead letter."""
+    retry_delay_s: float = 1.0
+    """After a record's first failure; doubles from try to try, up to a minute."""
+    outage_grace_s: float = 600.0
+    """While everything fails, a record becomes a dead letter only when its tries span so long."""
 
     def __post_init__(self) -> None:
         _require(self.max_batch_records >= 1, f"max_batch_size={self.max_batch_records}: at least 1")
         _require(self.max_attempts >= 1, f"max_attempts={self.max_attempts}: at least 1")
+        _require(self.retry_delay_s >= 0, f"record_retry_delay={self.retry_delay_s}: 0 s or more")
+        _require(self.outage_grace_s >= 0, f"outage_grace={self.outage_grace_s}: 0 s or more")
         _require(
             self.lease.trust_s < self.kafka.session_timeout_s,
             f"the trust window ({self.lease.trust_s} s) must be shorter than Kafka's session timeout "

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class MemberPorts:
     channel: Channel
     clock: Clock
     guard: EffectGuard
+    chance: Callable[[], float] = random.random
+    """In [0, 1); a simulator gives its own."""
 
 
 class Membership:
@@ -103,6 +106,7 @@ class Membership:
             clock=ports.clock,
             background=self.background,
             summary=self.summary,
+            chance=ports.chance,
         )
         self.committer = OffsetCommitter(shared)
         finder = LeaderFinder(ports.directory, ports.channel, shared)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from airflow_kafka_exactly.errors import AlreadyApplied, Fenced, KafkaExactlyError
+from airflow_kafka_exactly.errors import Fenced
 from airflow_kafka_exactly.ports import EffectGuard
+from airflow_kafka_exactly.protocol.breaker import OPENS_AT, Breaker, History, Patience
 from airflow_kafka_exactly.protocol.claims import Claim, Mark
 from airflow_kafka_exactly.protocol.record import (
     FencingToken,
@@ -24,19 +26,25 @@ from airflow_kafka_exactly.protocol.record import (
 from airflow_kafka_exactly.protocol.storable import told
 from airflow_kafka_exactly.protocol.unreadable import why_unreadable
 from airflow_kafka_exactly.protocol.window import WindowSize
-from airflow_kafka_exactly.runtime.function import APPLIED, Attempt, RanNothing, Tried, UserFunction
+from airflow_kafka_exactly.runtime.function import Attempt, UserFunction
 from airflow_kafka_exactly.runtime.lease import LeaseKeeper
 from airflow_kafka_exactly.runtime.shared import Shared
+from airflow_kafka_exactly.runtime.trying import Trier
 
 log = logging.getLogger(__name__)
+PAUSE_S = 0.2
+"""A pause between two tries looks so often whether the claim is still to be run."""
 
 
-@dataclass(frozen=True, slots=True)
-class InHand:
-    """The records whose effect may have begun, and where the next one starts."""
+@dataclass(slots=True, eq=False)
+class Case:
+    """Records that are one effect, where the next one starts, and how their tries went."""
 
     records: Sequence[Record]
     stop: int
+    history: History
+    reason: str = ""
+    applied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +67,34 @@ class Runner:
         guard: EffectGuard,
         on_frontier: Callable[[dict[Partition, int], Claim], None],
     ) -> None:
-        self._of, self._function, self._lease, self._guard = shared, function, lease, guard
-        self._on_frontier = on_frontier
-        self._window, self._max_attempts = WindowSize(shared.settings.window_s), shared.settings.max_attempts
+        self._of, self._function = shared, function
+        self._trier = Trier(shared, function, lease, guard)
+        self._on_frontier, self._chance = on_frontier, shared.chance
+        settings = shared.settings
+        self._window = WindowSize(settings.window_s)
+        self._breaker = Breaker(
+            Patience(
+                max_attempts=settings.max_attempts,
+                delay_s=settings.retry_delay_s,
+                grace_s=settings.outage_grace_s,
+            )
+        )
+        self._ask: Callable[[Callable[[], Any], str], Any] = shared.background.persist
+        # Of the claim that runs:
         self._decided_to = -1
-        """In the claim that runs: the stop of the last range that became a doubt or dead letter and so was cut out of it."""
+        """The stop of the last range that became a doubt or dead letter and so was cut out of it."""
         self._applied = 0
-        """In the claim that runs: the stop of what is applied or decided."""
-        self._in_hand: InHand | None = None
+        """The stop of what is applied or decided."""
+        self._trying: Case | None = None
+        self._aside: list[Case] = []
+        """In offset order: records that were tried in vain, and those after them that were applied since."""
+        self._more = False
+        """Whether there are further records to try instead."""
 
     def run(self, work: Work) -> None:
         """Run one claim to its end, or give the rest of it back. `Fenced` when it is no longer open."""
-        self._decided_to, self._applied, self._in_hand = -1, work.claim.range.start, None
+        self._work, self._decided_to, self._applied = work, -1, work.claim.range.start
+        self._trying, self._aside, self._ask = None, [], self._of.background.persist
         try:
             self._run(work)
         except Fenced:
@@ -115,7 +139,9 @@ class Runner:
         for ran, record in enumerate(self._seen(work.claim, ahead)):
             if not work.ours() or stopping.is_set():
                 return ran
-            self._deal_with(work.claim, (record,), record.offset + 1)
+            self._more = not self._function.in_ledger and record.offset != work.records[-1].offset
+            if not self._deal_with(work.claim, (record,), record.offset + 1):
+                return ran
         return len(ahead)
 
     def _seen(self, claim: Claim, raws: Sequence[RawRecord]) -> list[Record]:
@@ -129,10 +155,7 @@ class Runner:
             if self._left_open(claim, work.records[-1]):
                 self._mark(claim, claim.range.stop, claim.range.stop)
             return
-        self._mark(claim, self._applied, self._applied)
-        self._of.background.persist(
-            lambda: self._of.ledger.give_back(self._of.life, claim.claim_id, self._applied), "giving back"
-        )
+        self._give_back(claim)
 
     def _left_open(self, claim: Claim, last: RawRecord) -> bool:
         """Whether a part of the claim is left to mark: a doubt or dead letter at its very end has ended it."""
@@ -144,151 +167,182 @@ class Runner:
         claim = work.claim
         self._of.background.check()
         if not work.ours():
-            self._of.background.persist(
-                lambda: self._of.ledger.give_back(self._of.life, claim.claim_id, claim.range.start),
-                "giving back",
-            )
+            self._give_back(claim)
             return
         if not self._function.in_ledger:
             self._mark(claim, claim.range.stop, claim.range.start)
-        self._deal_with(claim, self._seen(claim, work.records), claim.range.stop)
-        if self._decided_to != claim.range.stop:
+        self._more = False
+        if not self._deal_with(claim, self._seen(claim, work.records), claim.range.stop):
+            self._give_back(claim)
+        elif self._decided_to != claim.range.stop:
             self._mark(claim, claim.range.stop, claim.range.stop)
 
     # -- one effect
 
-    def _deal_with(self, claim: Claim, records: Sequence[Record], stop: int) -> None:
-        """Try until it is applied, in doubt, or a dead letter."""
-        attempts = 1
-        while (tried := self._try(claim, records, stop)).attempt is Attempt.NOT_APPLIED:
-            if attempts == self._max_attempts:
-                self._bury(claim, records, stop, tried.reason)
-                return
-            attempts += 1
-            self._of.summary.count("retried")
-        if tried.attempt is Attempt.APPLIED:
+    def _deal_with(self, claim: Claim, records: Sequence[Record], stop: int) -> bool:
+        """Try until it is applied or in doubt, or its attempts are used up: then it is put aside until it is clear whose fault
+        that is. False when the claim is to be left."""
+        now = self._of.clock.now()
+        history = History(key=(claim.partition, records[0].offset), first_at=now, tried_at=now)
+        case = Case(records, stop, history)
+        while (tried := self._attempt(claim, case)) is Attempt.NOT_APPLIED:
+            if not self._breaker.again(history):
+                break
+        if tried is None:
+            return False
+        if tried is Attempt.APPLIED and not self._aside:
             self._settled(stop)
-            self._of.summary.count("redone" if claim.doubt_id else "applied", len(records))
+            return True
+        self._aside.append(case)
+        if tried is Attempt.UNKNOWN:
+            self._doubt_all(claim, case)
+        return self._clear(claim)
+
+    def _attempt(self, claim: Claim, case: Case) -> Attempt | None:
+        """One try, not before the breaker's time has come. None when the claim is to be left."""
+        history = case.history
+        if not self._await_turn():
+            return None
+        if history.attempts:
+            self._of.summary.count("retried")
+        self._trying = case
+        tried = self._trier.attempt(claim, case.records, case.stop)
+        case.reason, now, chance = tried.reason, self._of.clock.now(), self._chance()
+        history.attempts, history.tried_at = history.attempts + 1, now
+        if tried.attempt is Attempt.APPLIED:
+            self._took_effect(claim, case)
+            self._breaker.succeeded(history, now)
         else:
-            self._doubt(claim, records, stop, tried.reason)
+            self._breaker.failed(history, now, chance, unknown=tried.attempt is Attempt.UNKNOWN)
+        return tried.attempt
+
+    def _await_turn(self) -> bool:
+        """Back off, in short steps: a revoked partition, or the end of the task, does not wait for it."""
+        while (left_s := self._breaker.next_at - self._of.clock.now()) > 0:
+            if not self._work.ours():
+                return False
+            self._of.background.pause(min(left_s, PAUSE_S))
+        return True
+
+    def _took_effect(self, claim: Claim, case: Case) -> None:
+        case.applied, self._trier.begun = True, False
+        self._of.summary.count("redone" if claim.doubt_id else "applied", len(case.records))
 
     def _settled(self, stop: int) -> None:
         """What is applied or decided is in hand no more."""
-        self._applied, self._in_hand = stop, None
+        self._applied, self._trying, self._trier.begun = stop, None, False
 
-    def _try(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
-        """One try and, where it raised, what the check says. Its "yes" counts at once; its "no" only after `effect_timeout_s`,
-        because a call that timed out here may still be under way in the target (section 6)."""
-        tried = self._guarded(claim, records, stop)
-        if tried.attempt is Attempt.UNKNOWN:
-            tried = Tried(self._asked(records), tried.reason)
-        if tried.attempt is Attempt.NOT_APPLIED:
-            self._in_hand = None
-        return tried
+    # -- what was put aside: records that were tried in vain, and those after them that were applied
 
-    def _asked(self, records: Sequence[Record]) -> Attempt:
-        answer, timeout_s = self._function.ask(records), self._of.settings.effect_timeout_s
-        if answer is not Attempt.NOT_APPLIED or timeout_s <= 0:
-            return answer
-        self._of.background.pause(timeout_s)
-        return self._function.ask(records)
+    def _clear(self, claim: Claim) -> bool:
+        """Settle what can be, in offset order, and go on with a new record when one of these must wait for its success."""
+        while self._aside:
+            first = self._aside[0]
+            if first.applied:
+                self._settled(self._aside.pop(0).stop)
+            elif self._breaker.blames(first.history, alone=len(self._aside) == 1 and not self._more):
+                self._bury(claim, self._aside.pop(0))
+            else:
+                case = self._next_try()
+                if case is None:
+                    return True
+                if not self._retry(claim, case):
+                    return False
+        return True
 
-    def _guarded(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
-        """One try, only inside the trust window, watched by the guard from before the look at it (S1 c)."""
-        guard, lease = self._guard, self._lease
-        guard.begin()
-        try:
-            while not lease.trusted():
-                guard.end()
-                lease.await_trust()
-                guard.begin()
-            if self._function.in_ledger:
-                return self._in_ledger(claim, records, stop)
-            self._in_hand = InHand(records, stop)
-            return self._function.external(records)
-        except RanNothing as nothing:
-            if nothing.proven:
-                self._in_hand = None
-            raise
-        finally:
-            guard.end()
+    def _next_try(self) -> Case | None:
+        """Which of those that were put aside; None: a new record's turn."""
+        waiting = [case for case in self._aside if not case.applied]
+        if self._breaker.quiet:
+            return waiting[0]
+        if self._more and len(waiting) < OPENS_AT:
+            return None
+        if not self._breaker.open:
+            others = [case for case in waiting if not self._breaker.suspects(case.history.key)]
+            if others:
+                return others[0]
+            self._breaker.nothing_else(self._of.clock.now(), self._chance())
+        return min(waiting, key=lambda case: case.history.tried_at)
 
-    def _in_ledger(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
-        """Effect and applied mark in one transaction: an exception rolls both back, which is proof. A lost ledger proves nothing
-        about the record, so that is no try: the same transaction is asked for again, and says when it was there already."""
-        try:
-            return self._of.background.persist(lambda: self._transaction(claim, records, stop), "the effect")
-        except AlreadyApplied:
-            return APPLIED
+    def _retry(self, claim: Claim, case: Case) -> bool:
+        tried = self._attempt(claim, case)
+        if tried is Attempt.UNKNOWN:
+            self._doubt_all(claim, case)
+        return tried is not None
 
-    def _transaction(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
-        failure: list[str] = []
-        try:
-            with self._of.ledger.effect_transaction(self._of.life, claim.claim_id, stop) as cursor:
-                try:
-                    self._function.with_cursor(records, cursor)
-                except KafkaExactlyError:
-                    raise
-                except Exception as raised:
-                    failure.append(told(raised))
-                    raise
-        except Exception:
-            if not failure:
-                raise
-            return Tried(Attempt.NOT_APPLIED, failure[0])
-        return APPLIED
+    def _doubt_all(self, claim: Claim, last: Case) -> None:
+        """What a doubt is written above of counts as applied: whatever is not, up to `last`, becomes a doubt too."""
+        while self._aside:
+            case = self._aside.pop(0)
+            if case.applied:
+                self._settled(case.stop)
+            else:
+                self._doubt(claim, case)
+            if case is last:
+                return
 
-    # -- ledger writes
+    # -- the end of a run
 
     def _leave(self, claim: Claim, why: BaseException) -> None:
         """The run ends in the middle: only the records in hand may have begun, all others are known. They are doubts (S7; with
         `effect="ledger"` nothing is in hand, a rollback is proof), what lies below is applied, the rest is given back. Each is
         asked for once, without waiting: what is not written here, the fence finds out."""
-        ledger, life, hand = self._of.ledger, self._of.life, self._in_hand
+        self._ask = lambda ask, _: ask()
         try:
-            if hand is not None and hand.stop > self._applied:
-                reason = f"interrupted by {told(why)}"
-                frontier = ledger.raise_doubt(life, claim, as_polled(hand.records), hand.stop, reason)
-                self._decided(claim, hand.stop, frontier, "raised", len(hand.records))
-            elif self._applied > claim.range.start and self._decided_to != self._applied:
-                mark = Mark(claim.claim_id, self._applied, self._applied)
-                self._on_frontier(dict(ledger.mark(life, [mark])), claim)
-            ledger.give_back(life, claim.claim_id, self._applied)
+            case = self._trying
+            if case is not None and self._trier.begun and case.stop > self._applied:
+                case.reason = f"interrupted by {told(why)}"
+                if case not in self._aside:
+                    self._aside.append(case)
+                self._doubt_all(claim, case)
+            self._give_back(claim)
         except Exception as failure:  # noqa: BLE001 - the reason for the end must not be replaced by this one
             log.warning("%s: not all was given back: %s", claim.partition, failure)
 
+    def _give_back(self, claim: Claim) -> None:
+        """What was not begun, or provably had no effect. A record below one that is applied cannot be: it becomes a doubt."""
+        applied = [case for case in self._aside if case.applied]
+        if applied:
+            self._doubt_all(claim, applied[-1])
+        if self._applied > claim.range.start and self._decided_to != self._applied:
+            self._mark(claim, self._applied, self._applied)
+        self._ask(
+            lambda: self._of.ledger.give_back(self._of.life, claim.claim_id, self._applied), "giving back"
+        )
+
+    # -- ledger writes
+
     def _mark(self, claim: Claim, started: int, applied: int) -> None:
         mark = Mark(claim.claim_id, started, applied)
-        frontiers = self._of.background.persist(
-            lambda: self._of.ledger.mark(self._of.life, [mark]), "writing marks"
-        )
+        frontiers = self._ask(lambda: self._of.ledger.mark(self._of.life, [mark]), "writing marks")
         self._on_frontier(dict(frontiers), claim)
 
-    def _doubt(self, claim: Claim, records: Sequence[Record], stop: int, reason: str) -> None:
-        raws = as_polled(records)
-        frontier = self._of.background.persist(
-            lambda: self._of.ledger.raise_doubt(self._of.life, claim, raws, stop, reason), "raising a doubt"
+    def _doubt(self, claim: Claim, case: Case) -> None:
+        raws = as_polled(case.records)
+        frontier = self._ask(
+            lambda: self._of.ledger.raise_doubt(self._of.life, claim, raws, case.stop, case.reason),
+            "raising a doubt",
         )
-        self._decided(claim, stop, frontier, "raised", len(raws))
+        self._decided(claim, case.stop, frontier, "raised", len(raws))
 
     def _bury_unread(self, claim: Claim, records: Sequence[RawRecord], why: str) -> None:
         """Nothing of it has begun: no attempt was made. It is alone in its claim."""
         assert len(records) == 1, "S7: nothing is buried together with a record that cannot be read"
         reason = f"{claim.partition} offset {records[0].offset}: {why}"
         log.error("a dead letter: %s", reason)
-        frontier = self._of.background.persist(
+        frontier = self._ask(
             lambda: self._of.ledger.bury(self._of.life, claim, records, claim.range.stop, reason, 0),
             "burying",
         )
         self._decided(claim, claim.range.stop, frontier, "dead_letters", 1)
 
-    def _bury(self, claim: Claim, records: Sequence[Record], stop: int, reason: str) -> None:
-        raws = as_polled(records)
-        frontier = self._of.background.persist(
-            lambda: self._of.ledger.bury(self._of.life, claim, raws, stop, reason, self._max_attempts),
+    def _bury(self, claim: Claim, case: Case) -> None:
+        raws, attempts = as_polled(case.records), case.history.attempts
+        frontier = self._ask(
+            lambda: self._of.ledger.bury(self._of.life, claim, raws, case.stop, case.reason, attempts),
             "burying",
         )
-        self._decided(claim, stop, frontier, "dead_letters", len(raws))
+        self._decided(claim, case.stop, frontier, "dead_letters", len(raws))
 
     def _decided(self, claim: Claim, stop: int, frontier: int, what: str, records: int) -> None:
         self._decided_to = stop

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_kafka_exactly.ports import Clock, MemberLedger
@@ -20,3 +22,5 @@ class Shared:
     clock: Clock
     background: Background
     summary: Summary
+    chance: Callable[[], float] = random.random
+    """In [0, 1); spreads what several members would do at once."""

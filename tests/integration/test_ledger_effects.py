@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 from ledger_stage import PostgresStage
 from psycopg import sql
 
-from airflow_kafka_exactly.errors import Unavailable
+from airflow_kafka_exactly.errors import NotApplied, Unavailable
 from airflow_kafka_exactly.protocol.claims import Claim, Life
 
 # ruff: noqa: PT012 (an effect is a block of statements)
@@ -141,3 +142,53 @@ def test_an_effect_that_idles_longer_than_its_lease_is_ended_by_the_ledger(runni
         assert 0 < int(limit.rstrip("msin")) * milliseconds < 20_000
     (after,) = running.stage.ledger.report._db.row("show idle_in_transaction_session_timeout")
     assert after == "30s"
+
+
+def wrapped(cursor: Any) -> None:
+    try:
+        cursor.execute("do $$ begin raise sqlstate '40001'; end $$")
+    except psycopg.Error as exc:
+        raise ValueError("of a library in between") from exc
+
+
+def knows(cursor: Any) -> None:
+    try:
+        cursor.execute("do $$ begin raise sqlstate '55P03'; end $$")
+    except psycopg.Error as exc:
+        raise NotApplied("the account is locked: give it up") from exc
+
+
+OVERTAKEN = {
+    "a deadlock": lambda c: c.execute("do $$ begin raise sqlstate '40P01'; end $$"),
+    "a serialization failure": lambda c: c.execute("do $$ begin raise sqlstate '40001'; end $$"),
+    "a lock that others hold": lambda c: c.execute("set local lock_timeout = 50; lock table payments"),
+    "a statement that takes too long": lambda c: c.execute(
+        "set local statement_timeout = 50; select pg_sleep(60)"
+    ),
+    "one of these inside another error": wrapped,
+}
+
+
+@pytest.mark.parametrize("name", OVERTAKEN)
+def test_what_others_or_the_time_ended_says_nothing_about_the_record(running: Running, name: str) -> None:
+    """It is asked for again, as when the ledger is away; never an attempt, and never a dead letter."""
+    with psycopg.connect(running.stage.settings.conninfo) as other:
+        other.execute("lock table payments in share mode")
+        with pytest.raises(Unavailable), running.effect() as cursor:
+            OVERTAKEN[name](cursor)
+    assert running.frontier() == 0
+    with running.effect() as cursor:
+        cursor.execute("insert into payments values (1)")
+    assert (running.payments(), running.frontier()) == ([(1,)], 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        (lambda c: c.execute("insert into payments values (1 / 0)"), psycopg.errors.DivisionByZero),
+        (knows, NotApplied),
+    ],
+)
+def test_a_functions_own_error_stays_its_own(running: Running, function: Any, error: type) -> None:
+    with pytest.raises(error), running.effect() as cursor:
+        function(cursor)

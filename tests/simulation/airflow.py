@@ -158,4 +158,5 @@ def member_ports(world: World, process: Process) -> MemberPorts:
         channel=channel,
         clock=process,
         guard=Guard(process, world.checks),
+        chance=lambda: 0.5,
     )

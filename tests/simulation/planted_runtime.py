@@ -72,9 +72,9 @@ def started_not_written() -> None:
 def applied_before_the_effect() -> None:
     deal_with = Runner._deal_with
 
-    def early(self: Any, claim: Any, raws: Any, stop: int) -> None:
+    def early(self: Any, claim: Any, raws: Any, stop: int) -> bool:
         self._mark(claim, stop, stop)
-        deal_with(self, claim, raws, stop)
+        return deal_with(self, claim, raws, stop)
 
     Runner._deal_with = early  # type: ignore[method-assign]
 

@@ -170,6 +170,8 @@ class World:
             effect_timeout_s=plan.lease.effect_timeout_s,
             window_s=plan.window_s,
             revoke_budget_s=1.0,
+            retry_delay_s=0.2,
+            outage_grace_s=20.0,
         )
 
     def check_reference(self) -> CheckReference:

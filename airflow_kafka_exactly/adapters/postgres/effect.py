@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 
 from airflow_kafka_exactly.adapters.postgres.pool import Database
 from airflow_kafka_exactly.adapters.postgres.session import Connection
-from airflow_kafka_exactly.errors import AlreadyApplied, Fenced, KafkaExactlyError, Unavailable
+from airflow_kafka_exactly.errors import AlreadyApplied, Fenced, KafkaExactlyError, NotApplied, Unavailable
 
 # What may hide a keyword or a semicolon: comments, strings, quoted names, dollar-quoted bodies.
 _QUOTED = re.compile(
@@ -112,12 +112,25 @@ def effect_transaction(
                 connection.rollback()
             if isinstance(exc, psycopg.Error) and (connection.closed or exc.sqlstate in {"KX002", "55P03"}):
                 raise database.translate(exc) from exc
+            if _overtaken(exc):
+                raise Unavailable("PostgreSQL", database.settings.connection, exc) from exc
             raise
     if settles:
         # In a transaction of its own: the effect's holds the claim's lock, and partitions are locked before claims. A claim
         # that goes on is folded with the next mark or claim; a frontier that lags is safe.
         with suppress(KafkaExactlyError):
             database.rows(statements["fold"], {"partition": place})
+
+
+def _overtaken(exc: BaseException | None) -> bool:
+    """PostgreSQL ended a statement of the function for the sake of others, or of time: a deadlock, a serialization failure, a
+    lock or a statement that took too long. That says nothing about the record; `NotApplied` says that the function knows."""
+    while exc is not None and not isinstance(exc, NotApplied):
+        state = (exc.sqlstate if isinstance(exc, psycopg.Error) else None) or ""
+        if state[:2] == "40" or state in {"55P03", "57014"}:
+            return True
+        exc = exc.__cause__
+    return False
 
 
 def _begin(

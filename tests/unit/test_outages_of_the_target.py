@@ -1,0 +1,308 @@
+"""A target that is away must not cost a record, and a record that is poison must not hold up the others. In virtual time."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ledger_stage import ManualClock, Stage
+
+from airflow_kafka_exactly.adapters.guard import NoGuard
+from airflow_kafka_exactly.adapters.memory.ledger import MemoryLedger
+from airflow_kafka_exactly.errors import NotApplied
+from airflow_kafka_exactly.protocol.breaker import OPENS_AT, Breaker, History, Patience
+from airflow_kafka_exactly.protocol.claims import DoubtState
+from airflow_kafka_exactly.protocol.summary import Summary
+from airflow_kafka_exactly.runtime.background import Background, Stopped
+from airflow_kafka_exactly.runtime.function import UserFunction
+from airflow_kafka_exactly.runtime.running import Runner, Work
+
+GRACE_S, DOWN_S = 600.0, 1800.0
+
+
+class Waits:
+    """The event that ends a member; a wait for it lets virtual time pass."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock, self._set = clock, False
+        self.during: Callable[[], None] = lambda: None
+
+    def wait(self, seconds: float) -> bool:
+        self._clock.sleep(seconds)
+        self.during()
+        return self._set
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        self._set = True
+
+
+class Target:
+    """Where effects go. `down(now)` and `poison` say which calls fail."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.down: Callable[[float], bool] = lambda _: False
+        self.poison: frozenset[int] = frozenset()
+        self.effects: Counter[int] = Counter()
+        self.calls: list[int] = []
+
+    def __call__(self, given: Any, cursor: Any = None) -> None:
+        records = given if isinstance(given, list) else [given]
+        self.calls.append(records[0].offset)
+        self.clock.sleep(0.001)
+        if self.down(self.clock.now() - 1000.0):
+            raise ConnectionError("the target is down")
+        if self.poison & {r.offset for r in records}:
+            raise ValueError("cannot be applied")
+        for record in records:
+            self.effects[record.offset] += 1
+            if cursor is not None:
+                cursor.execute("effect", record.offset)
+
+
+class Scene:
+    def __init__(self, **function: Any) -> None:
+        self.clock = ManualClock()
+        self.stage = Stage(MemoryLedger(self.clock))
+        self.target, self.summary = Target(self.clock), Summary()
+        self.life = self.stage.life("a")
+        background = Background("a", self.clock)
+        self.waits = Waits(self.clock)
+        background.stopping = self.waits  # type: ignore[assignment]
+        settings = SimpleNamespace(
+            window_s=0.2, max_attempts=3, effect_timeout_s=0.0, retry_delay_s=1.0, outage_grace_s=GRACE_S
+        )
+        settings.__dict__.update(function.pop("settings", {}))
+        shared: Any = SimpleNamespace(
+            life=self.life, cluster_id="c", settings=settings, ledger=self.stage.member, clock=self.clock,
+            background=background, summary=self.summary, chance=random.Random(1).random,
+        )  # fmt: skip
+        lease: Any = SimpleNamespace(trusted=lambda: True, await_trust=lambda: None)
+        given = {"apply": self.target, "vouches": True, **function}
+        self.runner = Runner(shared, UserFunction(**given), lease, NoGuard(), lambda *_: None)
+        self.unit = bool(given.get("unit"))
+
+    def run(self, count: int, *, at_once: int = 1000, ours: Callable[[], bool] = lambda: True) -> None:
+        """Claim and run `[frontier, frontier + count)`, claim by claim."""
+        start = self.frontier()
+        for begin in range(start, start + count, at_once):
+            stop = min(begin + at_once, start + count)
+            claim = self.stage.claim(self.life, begin, stop, unit=self.unit)
+            self.runner.run(Work(claim, tuple(self.stage.records(begin, stop)), ours))
+
+    def place(self) -> Any:
+        return next(iter(self.stage.ledger.state.places.values()), None)
+
+    def frontier(self) -> int:
+        return int(self.place().frontier) if self.place() else 0
+
+    def dead(self) -> list[int]:
+        return sorted(letter.record.offset for letter in self.place().letters)
+
+    def questions(self) -> list[int]:
+        return sorted(o for d in self.place().doubts if d.state is DoubtState.OPEN for o in d.records)
+
+    def elapsed_s(self) -> float:
+        return self.clock.now() - 1000.0
+
+
+def always(now: float) -> bool:
+    return now >= 0
+
+
+def proves(target: Target) -> Callable[[Any], None]:
+    def function(record: Any) -> None:
+        try:
+            target(record)
+        except ConnectionError as refused:
+            raise NotApplied(str(refused)) from refused
+
+    return function
+
+
+# -- the target is away ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("down_s", [3.0, 30.0, DOWN_S])
+@pytest.mark.parametrize("at_once", [1000, 10, 1])
+@pytest.mark.parametrize("how", ["vouches", "NotApplied", "a check says no"])
+def test_an_outage_from_the_start_costs_no_record(down_s: float, at_once: int, how: str) -> None:
+    """5,000 records, a grace that is longer than the outage: no dead letter, no question, each effect once, in bounded calls."""
+    scene = Scene(settings={"outage_grace_s": 2 * DOWN_S}, vouches=how == "vouches")
+    if how != "vouches":
+        function = UserFunction(
+            apply=proves(scene.target) if how == "NotApplied" else scene.target,
+            check=(lambda record: scene.target.effects[record.offset] > 0)
+            if how == "a check says no"
+            else None,
+        )
+        scene.runner._trier._function = scene.runner._function = function
+    scene.target.down = lambda now: now < down_s
+    count = 5000 if at_once == 1000 else 400
+    scene.run(count, at_once=at_once)
+    assert (scene.dead(), scene.questions()) == ([], [])
+    assert scene.target.effects == Counter(range(count))
+    assert len(scene.target.calls) < count + 150, "while it is away it is asked now and then"
+    assert scene.elapsed_s() < down_s + 120, "it goes on soon after the outage"
+
+
+@pytest.mark.parametrize("down_s", [30.0, DOWN_S])
+def test_an_outage_in_the_middle_costs_no_record(down_s: float) -> None:
+    scene = Scene(settings={"outage_grace_s": 2 * DOWN_S})
+    scene.target.down = lambda now: 1.5 <= now < 1.5 + down_s
+    scene.run(5000)
+    assert (scene.dead(), scene.questions()) == ([], [])
+    assert scene.target.effects == Counter(range(5000))
+
+
+@pytest.mark.parametrize("kind", [{"unit": True}, {"in_ledger": True}])
+def test_an_outage_costs_no_batch_and_no_effect_in_the_ledger(kind: dict[str, bool]) -> None:
+    scene = Scene(settings={"outage_grace_s": 2 * DOWN_S}, **kind)
+    scene.target.down = lambda now: now < DOWN_S
+    scene.run(500, at_once=100)
+    assert (scene.dead(), scene.questions()) == ([], [])
+    assert scene.target.effects == Counter(range(500))
+
+
+def test_an_outage_with_poison_at_its_head_ends_with_it() -> None:
+    """Different records are tried: one that is poison does not hide that the others would succeed."""
+    scene = Scene(settings={"outage_grace_s": 2 * DOWN_S})
+    scene.target.poison, scene.target.down = frozenset({0, 7}), lambda now: now < 100
+    scene.run(100)
+    assert scene.dead() == [0, 7]
+    assert scene.target.effects == Counter(set(range(100)) - {0, 7})
+    assert scene.elapsed_s() < 300
+
+
+@pytest.mark.parametrize(("down_s", "at_most"), [(3.0, 3), (DOWN_S, 16)])
+def test_s7_an_outage_whose_failures_prove_nothing_asks_few_questions(down_s: float, at_most: int) -> None:
+    """Each record in hand that raised is a doubt. But nothing else begins while everything fails, only a try now and then."""
+    scene = Scene(vouches=False)
+    scene.target.down = lambda now: now < down_s
+    scene.run(5000)
+    asked = scene.questions()
+    assert 1 <= len(asked) <= at_most
+    assert scene.dead() == []
+    assert scene.target.effects == Counter(set(range(5000)) - set(asked))
+
+
+# -- poison ------------------------------------------------------------------------------------------------------------
+
+
+def test_poison_among_healthy_records_is_buried_after_its_attempts() -> None:
+    scene = Scene()
+    scene.target.poison = frozenset({0, 5, 6, 50})
+    scene.run(100)
+    assert scene.dead() == [0, 5, 6, 50]
+    assert scene.target.effects == Counter(set(range(100)) - {0, 5, 6, 50})
+    assert {letter.attempts for letter in scene.place().letters} <= {3, 4, 5}
+    assert scene.elapsed_s() < 30
+
+
+@pytest.mark.parametrize("kind", [{}, {"unit": True}, {"in_ledger": True}])
+def test_a_lone_poison_record_is_buried_after_the_grace(kind: dict[str, bool]) -> None:
+    scene = Scene(**kind)
+    scene.target.poison = frozenset({0})
+    scene.run(1)
+    assert scene.dead() == [0]
+    assert GRACE_S <= scene.elapsed_s() < GRACE_S + 90
+
+
+def test_a_poison_record_at_the_end_is_buried_when_its_neighbour_succeeded() -> None:
+    scene = Scene()
+    scene.target.poison = frozenset({1, 3})
+    scene.run(4)
+    assert scene.dead() == [1, 3]
+    assert scene.summary.counts["retried"] == 4
+    assert scene.elapsed_s() < 30
+
+
+def test_all_of_a_topic_poisoned_becomes_dead_letters_one_a_try() -> None:
+    scene = Scene()
+    scene.target.poison = frozenset(range(50))
+    buried_at: list[int] = []
+    really = scene.stage.member.bury
+
+    def bury(*given: Any) -> Any:
+        buried_at.append(len(scene.target.calls))
+        return really(*given)
+
+    scene.runner._of.ledger.bury = bury  # type: ignore[method-assign]
+    scene.run(50)
+    assert scene.dead() == list(range(50))
+    assert len(set(buried_at)) == 50, "at most one for each try"
+    assert scene.elapsed_s() >= GRACE_S
+
+
+# -- while it waits ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["revoked", "stopped"])
+def test_a_wait_ends_at_once_and_everything_is_given_back(end: str) -> None:
+    scene = Scene()
+    scene.target.down = always
+    held = True
+
+    def during() -> None:
+        nonlocal held
+        if scene.elapsed_s() > 100:
+            held = False
+            if end == "stopped":
+                scene.waits.set()
+
+    scene.waits.during = during
+    if end == "stopped":
+        with pytest.raises(Stopped):
+            scene.run(100)
+    else:
+        scene.run(100, ours=lambda: held)
+    assert scene.elapsed_s() < 101
+    assert (scene.frontier(), scene.dead(), scene.questions(), scene.place().claims) == (0, [], [], [])
+
+
+def test_s2_what_was_put_aside_below_an_effect_is_a_doubt_when_the_claim_must_go() -> None:
+    """Marks cannot say that a record above has happened and this one has not."""
+    scene = Scene()
+    scene.target.poison = frozenset({2, 3})
+    scene.run(10, ours=lambda: scene.target.effects[4] == 0)
+    assert scene.target.effects == Counter([0, 1, 4])
+    assert scene.questions() == [3] or scene.questions() == [2, 3]
+    assert sorted([*scene.dead(), *scene.questions()]) == [2, 3]
+    assert scene.frontier() == 5
+
+
+# -- the rule alone ----------------------------------------------------------------------------------------------------
+
+
+def failing(breaker: Breaker, key: int, now: float, times: int = 3) -> History:
+    history = History(key=key, first_at=now, tried_at=now)
+    for _ in range(times):
+        history.attempts, history.tried_at = history.attempts + 1, now
+        breaker.failed(history, now, 0.5)
+    return history
+
+
+def test_the_breaker_opens_with_the_20th_different_record_and_closes_with_a_success() -> None:
+    breaker = Breaker(Patience(max_attempts=3, delay_s=1.0, grace_s=GRACE_S))
+    for key in range(OPENS_AT - 1):
+        failing(breaker, key, 0.0)
+    failing(breaker, 0, 0.0)
+    assert not breaker.open
+    failing(breaker, OPENS_AT, 0.0, times=1)
+    assert breaker.open
+    breaker.succeeded(History(key=99, first_at=0.0, tried_at=0.0, attempts=1), 1.0)
+    assert not breaker.open
+
+
+def test_delays_double_up_to_a_minute_and_are_spread() -> None:
+    patience = Patience(max_attempts=3, delay_s=1.0, grace_s=GRACE_S)
+    assert [patience.delay(n, 0.999) for n in (1, 2, 3)] == pytest.approx([1, 2, 4], rel=0.01)
+    assert patience.delay(1000, 0.0) == 30.0
+    assert patience.delay(1000, 0.999) == pytest.approx(60.0, rel=0.01)
