@@ -12,6 +12,7 @@ from simulation.planted_ledger import planted
 from airflow_kafka_exactly.errors import Fenced, Unavailable
 from airflow_kafka_exactly.protocol import evidence as judging
 from airflow_kafka_exactly.protocol import leader_events as le
+from airflow_kafka_exactly.protocol.breaker import Breaker
 from airflow_kafka_exactly.protocol.claims import Verdict
 from airflow_kafka_exactly.protocol.desk import Desk, Query, _joined
 from airflow_kafka_exactly.protocol.orphans import Drain
@@ -24,6 +25,7 @@ from airflow_kafka_exactly.runtime.member import Member
 from airflow_kafka_exactly.runtime.membership import Membership
 from airflow_kafka_exactly.runtime.polling import Poller
 from airflow_kafka_exactly.runtime.running import Runner
+from airflow_kafka_exactly.runtime.trying import Trier
 
 # -- S1: trust ---------------------------------------------------------------------------------------------------------
 
@@ -165,19 +167,13 @@ def doubted_by_vote_is_discarded() -> None:
 @planted
 def every_raised_record_is_buried() -> None:
     """Without a ruling."""
-    Runner._doubt = lambda self, claim, records, stop, reason: self._bury(claim, records, stop, reason)  # type: ignore[method-assign]
+    Runner._doubt = Runner._bury  # type: ignore[method-assign]
 
 
 @planted
 def check_is_asked_at_once_and_believed() -> None:
     """Its "no" counts although the call may still be under way in the target."""
-
-    def tried(self: Any, claim: Any, records: Any, stop: int) -> Tried:
-        found = self._guarded(claim, records, stop)
-        known = found.attempt is not Attempt.UNKNOWN
-        return found if known else Tried(self._function.ask(records), found.reason)
-
-    Runner._try = tried  # type: ignore[method-assign]
+    Trier._asked = lambda self, records: self._function.ask(records)  # type: ignore[method-assign]
 
 
 @planted
@@ -194,13 +190,8 @@ def vouched_exception_counts_as_applied() -> None:
 
 @planted
 def buried_after_the_first_try() -> None:
-    init = Runner.__init__
-
-    def hasty(self: Any, *given: Any) -> None:
-        init(self, *given)
-        self._max_attempts = 1
-
-    Runner.__init__ = hasty  # type: ignore[method-assign]
+    Breaker.again = lambda *_: False  # type: ignore[method-assign]
+    Breaker.blames = lambda *_, **__: True  # type: ignore[method-assign]
 
 
 @planted
@@ -210,8 +201,8 @@ def interrupted_effect_counts_as_applied() -> None:
     leave = Runner._leave
 
     def marked(self: Any, claim: Any, why: BaseException) -> None:
-        if self._in_hand is not None:
-            self._settled(self._in_hand.stop)
+        if self._trier.begun:
+            self._settled(self._trying.stop)
         leave(self, claim, why)
 
     Runner._leave = marked  # type: ignore[method-assign]
@@ -222,7 +213,7 @@ def interrupted_effect_is_given_back() -> None:
     leave = Runner._leave
 
     def given_back(self: Any, claim: Any, why: BaseException) -> None:
-        self._in_hand = None
+        self._trier.begun = False
         leave(self, claim, why)
 
     Runner._leave = given_back  # type: ignore[method-assign]
