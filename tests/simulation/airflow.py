@@ -7,7 +7,7 @@ from typing import Any
 
 from simulation.checks import Checks
 from simulation.effects import Killed
-from simulation.kernel import Process
+from simulation.kernel import Process, Task
 from simulation.network import SimulatedChannel
 from simulation.points import ConsumersWire, MemberLedgerWire, Wire
 from simulation.world import TOPIC, World
@@ -53,6 +53,7 @@ class Slot:
         self._world, self.name = world, name
         self.running: list[Process] = []
         self.memberships: dict[Process, Membership] = {}
+        self.main: dict[Process, Task] = {}
         self.kind = LifeKind.WORKER
         self.paused_until = 0.0
         self._deferred: tuple[Until, Mapping[Partition, int]] | None = None
@@ -69,6 +70,14 @@ class Slot:
             if process.alive and process in self.memberships:
                 stopping = self.memberships[process].background.stopping
                 self._world.kernel.spawn(process, "asked to end", stopping.set)
+                return True
+        return False
+
+    def time_out(self) -> bool:
+        """`execution_timeout`: a signal, whose handler raises wherever the main thread is."""
+        for process in self.running:
+            if process.alive and process in self.memberships and not self.main[process].finished:
+                self.main[process].interrupt = Killed("execution_timeout")
                 return True
         return False
 
@@ -89,7 +98,7 @@ class Slot:
         process = world.process(self.name)
         self.running.append(process)
         world.trace(process.name, f"starts as a {kind}")
-        _, over = world.start(process, "main", lambda: self._main(process, kind))
+        self.main[process], over = world.start(process, "main", lambda: self._main(process, kind))
         over.wait()
         self.running.remove(process)
 

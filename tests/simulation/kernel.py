@@ -48,6 +48,8 @@ class Task(greenlet.greenlet):
         self.process, self.name = process, name
         self.parked, self.woken, self.token = False, False, 0
         self.finished = False
+        self.interrupt: BaseException | None = None
+        """Raised once, where it waits: what a signal's handler raises in a process's main thread."""
 
 
 class Kernel:
@@ -78,6 +80,9 @@ class Kernel:
         self._hub.switch()
         if self.over:
             raise Gone
+        if task.interrupt is not None:
+            interrupt, task.interrupt = task.interrupt, None
+            raise interrupt
         return task.woken
 
     def wake(self, task: Task) -> None:

@@ -37,6 +37,7 @@ class Nemesis:
             self._pause_slot,
             self._stop_member,
             self._stop_member,
+            self._time_out_member,
             self._hold_transaction,
             self._recreate_topic,
         ]
@@ -205,6 +206,10 @@ class Nemesis:
     def _stop_member(self) -> str:
         slot = self._world.chance.choice(self._slots)
         return f"asks {slot.name} to end" if slot.stop() else ""
+
+    def _time_out_member(self) -> str:
+        slot = self._world.chance.choice(self._slots)
+        return f"lets the execution_timeout of {slot.name} pass" if slot.time_out() else ""
 
     def _pause_slot(self) -> str:
         """Its process ends and nobody starts another for a while: the group may become empty."""
