@@ -56,6 +56,14 @@ class Work:
     ours: Callable[[], bool]
 
 
+def _first(work: Work) -> int:
+    """Where a claim's records begin. The gap below the first one holds nothing, so the first mark says that it is applied: it may
+    be wide, and a window is judged by its records. (A unit is one, and a redo's claim is a doubt's, which has few offsets.)"""
+    claim = work.claim
+    whole = not work.records or claim.unit or claim.doubt_id is not None
+    return claim.range.start if whole else work.records[0].offset
+
+
 class Runner:
     """Runs the claims of one life, on the user's thread. `on_frontier` is told what each mark's answer says."""
 
@@ -93,7 +101,7 @@ class Runner:
 
     def run(self, work: Work) -> None:
         """Run one claim to its end, or give the rest of it back. `Fenced` when it is no longer open."""
-        self._work, self._decided_to, self._applied = work, -1, work.claim.range.start
+        self._work, self._decided_to, self._applied = work, -1, _first(work)
         self._trying, self._aside, self._ask = None, [], self._of.background.persist
         try:
             self._run(work)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from members import Members
+from members import TOPIC, Members
 
 from airflow_kafka_exactly.runtime.function import UserFunction
 from airflow_kafka_exactly.runtime.member import Member
@@ -125,3 +125,22 @@ def test_s7_an_end_while_the_no_of_a_check_ripens_leaves_one_doubt() -> None:
         assert member.join().failure is not None
         assert world.doubted() == [AT]
         assert world.frontier() == AT + 1
+
+
+def test_l1_the_gap_below_the_first_record_is_no_part_of_the_first_window() -> None:
+    """A fence over it would have every offset of it in question: after an outage longer than retention, millions."""
+    within: list[tuple[int, int, int]] = []
+    with Members(member={"max_batch_records": RECORDS}) as world:
+        world.broker.gap(TOPIC, 0, 1000)
+        world.produce(3)
+
+        def function(record: Any) -> None:
+            (claim,) = [
+                c for place in world.ledger.state.places.values() for c in place.claims if not c.settled
+            ]
+            within.append((claim.applied, record.offset, claim.started))
+
+        run(world, UserFunction(apply=function))
+    assert [offset for _, offset, _ in within] == [1000, 1001, 1002]
+    assert within[0][0] == 1000, "applied up to the first record"
+    assert all(applied <= offset < started for applied, offset, started in within)

@@ -235,7 +235,7 @@ class MemoryMemberLedger:
                 rules.reopen(state, row.doubt, like)
                 return rules.fold(place)
             rules.note_settled(place)
-            rules.question(state, like, first, stop, each=False)
+            rules.question(state, like, first, stop)
             for doubt in place.unclosed(first, stop):
                 if doubt.kind is DoubtKind.RAISED and doubt.claim_id == row.claim_id:
                     doubt.stored_to = doubt.stop

@@ -46,7 +46,12 @@ class MemoryLeaderLedger:
             places = self._state.group_places(group_id)
             ranges = []
             for place in places:
-                ranges += [(place.partition, OffsetRange(c.start, c.stop)) for c in place.claims]
+                # What the frontier has passed is settled, and its range may be a wide gap of the log.
+                ranges += [
+                    (place.partition, OffsetRange(max(c.start, place.frontier), c.stop))
+                    for c in place.claims
+                    if c.stop > place.frontier
+                ]
                 ranges += [
                     (place.partition, OffsetRange(d.start, d.stop)) for d in place.doubts if not d.closed
                 ]

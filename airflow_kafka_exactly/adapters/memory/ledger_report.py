@@ -69,6 +69,7 @@ class MemoryReportLedger:
                     "start": d.start,
                     "stop": d.stop,
                     "unit": d.unit,
+                    "unlisted": d.unlisted,
                     "kind": d.kind.value,
                     "state": d.state.value,
                     "durable": d.durable,

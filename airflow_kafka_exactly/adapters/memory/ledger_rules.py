@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_kafka_exactly.adapters.memory.ledger_state import (
     ClaimRow,
@@ -122,8 +122,10 @@ def fence_claim(state: LedgerState, place: PlaceRow, claim: ClaimRow) -> None:
         place.claims.remove(claim)
     if started > applied:
         reason = f"between the marks of {claim.life} when its lease ended"
-        like = Doubted(place, DoubtKind.WINDOW, claim.unit, claim.life, None, claim.claim_id, reason)
-        question(state, like, applied, started, each=not claim.unit)
+        like = Doubted(
+            place, DoubtKind.WINDOW, claim.unit, claim.life, None, claim.claim_id, reason, not claim.unit
+        )
+        question(state, like, applied, started)
 
 
 def _fence_redo(state: LedgerState, place: PlaceRow, claim: ClaimRow, doubt: DoubtRow) -> None:
@@ -155,14 +157,16 @@ class Doubted:
     by: LifeRow | None
     claim_id: int | None
     reason: str
+    unlisted: bool = False
+    """Which offsets hold a record is not known: one row, split when the payload comes."""
 
 
 def put_doubts(state: LedgerState, like: Doubted, start: int, stop: int, offsets: Sequence[int]) -> int:
-    """Doubt the records of `[start, stop)`: one row for a unit, else one for each; gaps belong to a doubt."""
+    """Doubt the records of `[start, stop)`: one row for a unit or a window, else one for each; gaps belong to a doubt."""
     inside = [o for o in offsets if start <= o < stop]
     if not inside:
         return 0
-    if like.unit:
+    if like.unit or like.unlisted:
         pieces = [(start, stop, inside[0], inside[-1])]
     else:
         ends = [o + 1 for o in inside[:-1]] + [stop]
@@ -186,17 +190,18 @@ def put_doubts(state: LedgerState, like: Doubted, start: int, stop: int, offsets
                 life=like.life,
                 written_by=like.by,
                 claim_id=like.claim_id,
+                unlisted=like.unlisted,
             )
         )
     return len(pieces)
 
 
-def question(state: LedgerState, like: Doubted, start: int, stop: int, each: bool) -> None:
+def question(state: LedgerState, like: Doubted, start: int, stop: int) -> None:
     """Everything in `[start, stop)` is in question: doubts that stand there take the kind, the rest gets new ones (H6)."""
 
     def rest(a: int, b: int) -> None:
         if a < b:
-            offsets = range(a, b) if each else [a, b - 1] if like.unit else [a]
+            offsets = [a, b - 1] if like.unit or like.unlisted else [a]
             put_doubts(state, like, a, b, offsets)
 
     position = start
@@ -238,9 +243,32 @@ def store_payload(
         if doubt and not doubt.closed:
             doubt.records.setdefault(record.offset, record)
     for doubt in place.unclosed(start, stop):
-        if not doubt.durable and start <= doubt.stored_to < stop:
+        if doubt.unlisted:
+            _list_window(state, doubt, start, stop)
+    for doubt in place.unclosed(start, stop):
+        if not doubt.durable and not doubt.unlisted and start <= doubt.stored_to < stop:
             doubt.stored_to = min(doubt.stop, stop)
         if doubt.durable and not doubt.records and doubt.state in (DoubtState.OPEN, DoubtState.RELEASED):
             doubt.decided_by = "ledger"
             close_doubt(state, doubt, Outcome.NO_RECORD, "ledger")
     return fold(place)
+
+
+def _list_window(state: LedgerState, window: DoubtRow, start: int, stop: int) -> None:
+    """A fence cannot know which offsets of a window hold a record. Those of `[start, stop)` are stored with it now: each becomes
+    a doubt of its own, and what the payload does not reach stays one row. The old row is the first of them."""
+    low, high = max(window.start, start), min(window.stop, stop)
+    known = sorted(o for o in window.records if low <= o < high)
+    ends = [o + 1 for o in known[:-1]] + [high]
+    parts = [(a, b, o, o, False) for a, b, o in zip([low, *ends], ends, known, strict=False)]
+    parts = parts or [(low, high, low, high - 1, False)]
+    rest = [(a, b, a, b - 1, True) for a, b in ((window.start, low), (high, window.stop)) if a < b]
+    rows = [window, *(replace(window, doubt_id=next(state.numbers)) for _ in (parts + rest)[1:])]
+    records = window.records
+    for row, (a, b, first, last, unlisted) in zip(rows, sorted(parts + rest), strict=True):
+        row.start, row.stop, row.first, row.last, row.unlisted = a, b, first, last, unlisted
+        row.stored_to = a if unlisted else b
+        row.records = {o: r for o, r in records.items() if a <= o < b}
+        row.announced_at = row.quiet_until = None
+    window.version += 1
+    window.place.doubts += rows[1:]

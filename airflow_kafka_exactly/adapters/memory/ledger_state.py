@@ -72,6 +72,7 @@ class DoubtRow:
     created_at: float
     kind_since: float
     stored_to: int
+    unlisted: bool = False
     life: LifeRow | None = None
     written_by: LifeRow | None = None
     claim_id: int | None = None

@@ -65,7 +65,7 @@ def test_an_offset_that_turns_out_to_be_a_gap_needs_no_judgement(stage: Stage) -
     stage.die(a)
     stage.gaps = {1}
     stage.ask(b, stage.part(0, 4))
-    assert stage.outcomes() == {(0, 1): None, (1, 2): "no_record", (2, 3): None}
+    assert stage.outcomes() == {(0, 1): None, (1, 3): None}
     assert stage.frontier() == 3
 
 

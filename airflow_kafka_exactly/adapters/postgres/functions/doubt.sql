@@ -3,20 +3,22 @@
 create or replace function kafka_exactly.put_doubts(
   p_like kafka_exactly.doubt, p_start bigint, p_stop bigint, p_offsets bigint[]) returns integer
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
--- Doubts the records of `[p_start, p_stop)`: one row for all when `p_like.unit`, else one for each, reaching from the previous
--- record's end to its own, the last one to the range's stop, so that gaps belong to a doubt.
-declare written integer;
+-- Doubts the records of `[p_start, p_stop)`: one row for all when `p_like.unit` or `p_like.unlisted`, else one for each, reaching
+-- from the previous record's end to its own, the last one to the range's stop, so that gaps belong to a doubt.
+declare
+  written integer;
+  whole boolean := p_like.unit or coalesce(p_like.unlisted, false);
 begin
   with records as (select o from unnest(p_offsets) as o where o >= p_start and o < p_stop),
   pieces as (
     select coalesce(lag(o) over w + 1, p_start) as a, case when lead(o) over w is null then p_stop else o + 1 end as b,
-           o as first, o as last from records where not p_like.unit window w as (order by o)
+           o as first, o as last from records where not whole window w as (order by o)
     union all
-    select p_start, p_stop, min(o), max(o) from records where p_like.unit having count(*) > 0)
+    select p_start, p_stop, min(o), max(o) from records where whole having count(*) > 0)
   insert into doubt (partition_id, range_start, range_stop, first_record, last_record, unit, kind, stored_to,
-                     life_id, written_by, claim_id, reason)
+                     life_id, written_by, claim_id, reason, unlisted)
   select p_like.partition_id, a, b, first, last, p_like.unit, p_like.kind, a,
-         p_like.life_id, p_like.written_by, p_like.claim_id, p_like.reason from pieces;
+         p_like.life_id, p_like.written_by, p_like.claim_id, p_like.reason, coalesce(p_like.unlisted, false) from pieces;
   get diagnostics written = row_count;
   if written > 0 then
     perform note('doubt', p_like.partition_id, p_like.kind || ' doubts', coalesce(life_name(p_like.written_by), 'ledger'),
@@ -25,8 +27,7 @@ begin
   return written;
 end $$;
 
-create or replace function kafka_exactly.question(p_like kafka_exactly.doubt, p_start bigint, p_stop bigint, p_per_offset boolean)
-returns void
+create or replace function kafka_exactly.question(p_like kafka_exactly.doubt, p_start bigint, p_stop bigint) returns void
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Everything in `[p_start, p_stop)` is in question because of `p_like.life_id`: doubts that stand there take its kind, the
 -- rest gets new ones. At most one unclosed doubt per record (H6).
@@ -38,7 +39,7 @@ begin
             where partition_id = p_like.partition_id and int8range(range_start, range_stop) && int8range(p_start, p_stop)
             order by range_start for update loop
     if pos < d.range_start then
-      perform put_doubts(p_like, pos, d.range_start, offsets_between(pos, d.range_start, p_per_offset, p_like.unit));
+      perform put_doubts(p_like, pos, d.range_start, ends(p_like, pos, d.range_start));
     end if;
     pos := greatest(pos, d.range_stop);
     if d.state <> 'closed' and d.first_record < p_stop and d.last_record >= p_start then
@@ -46,16 +47,14 @@ begin
     end if;
   end loop;
   if pos < p_stop then
-    perform put_doubts(p_like, pos, p_stop, offsets_between(pos, p_stop, p_per_offset, p_like.unit));
+    perform put_doubts(p_like, pos, p_stop, ends(p_like, pos, p_stop));
   end if;
 end $$;
 
-create or replace function kafka_exactly.offsets_between(p_start bigint, p_stop bigint, p_each boolean, p_unit boolean)
-returns bigint[]
+create or replace function kafka_exactly.ends(p_like kafka_exactly.doubt, p_start bigint, p_stop bigint) returns bigint[]
 language sql immutable set search_path = kafka_exactly, pg_catalog, pg_temp as $$
-  -- Which offsets hold a record is not known here; a gap among them is found out when the range is polled again.
-  select case when p_each then (select array_agg(o) from generate_series(p_start, p_stop - 1) as o)
-              when p_unit then array[p_start, p_stop - 1] else array[p_start] end
+  -- The first and the last offset of what is doubted as a whole; else it is one record, with the gap behind it.
+  select case when p_like.unit or coalesce(p_like.unlisted, false) then array[p_start, p_stop - 1] else array[p_start] end
 $$;
 
 create or replace function kafka_exactly.reopen(p_doubt bigint, p_kind text, p_life bigint, p_claim bigint, p_reason text)

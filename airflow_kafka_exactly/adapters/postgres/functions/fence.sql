@@ -49,7 +49,8 @@ begin
     d.life_id := c.life_id;
     d.claim_id := c.claim_id;
     d.reason := format('between the marks of %s when its lease ended', life_name(c.life_id));
-    perform question(d, c.applied, c.started, not c.unit);
+    d.unlisted := not c.unit;  -- which offsets hold a record is not known here, and a gap may be wide
+    perform question(d, c.applied, c.started);
   end if;
 end $$;
 

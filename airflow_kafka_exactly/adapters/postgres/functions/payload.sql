@@ -2,16 +2,57 @@ create or replace function kafka_exactly.payload_stored(p_partition bigint, p_st
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- The records of `[p_start, p_stop)` have been stored with the doubts they belong to: those become durable as far as the range
 -- reaches (S2). The caller holds the partition's lock. Returns the frontier.
-declare gone bigint[];
 begin
+  perform list_window(w, p_start, p_stop) from doubt w
+    where partition_id = p_partition and unlisted and state <> 'closed' and range_start < p_stop and range_stop > p_start;
   update doubt set stored_to = least(range_stop, p_stop)
-   where partition_id = p_partition and state <> 'closed' and not durable
+   where partition_id = p_partition and state <> 'closed' and not durable and not unlisted
      and range_start < p_stop and stored_to >= p_start and stored_to < p_stop;
-  -- A fence cannot know which offsets of a window hold a record.
+  -- An offset of a window, or of another's claim, that turned out to be a gap needs nobody.
   update doubt d set state = 'closed', outcome = 'no_record', decided_by = 'ledger', closed_at = clock_timestamp(),
                      version = version + 1
    where partition_id = p_partition and state in ('open', 'released') and durable
      and range_start < p_stop and range_stop > p_start
      and not exists (select from doubt_record r where r.doubt_id = d.doubt_id);
   return fold(p_partition);
+end $$;
+
+create or replace function kafka_exactly.list_window(w kafka_exactly.doubt, p_start bigint, p_stop bigint) returns void
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
+-- A fence cannot know which offsets of a window hold a record. Those of `[p_start, p_stop)` are stored with the window now: each
+-- becomes a doubt of its own, and what the payload does not reach stays one row. The old row is the first of them.
+declare
+  lo bigint := greatest(w.range_start, p_start);
+  hi bigint := least(w.range_stop, p_stop);
+  part record;
+  id bigint;
+begin
+  for part in
+    with known as (select record_offset as o from doubt_record
+                    where doubt_id = w.doubt_id and record_offset >= lo and record_offset < hi)
+    select coalesce(lag(o) over k + 1, lo) as a, case when lead(o) over k is null then hi else o + 1 end as b,
+           o as first, o as last, false as unlisted from known window k as (order by o)
+    union all
+    select lo, hi, lo, hi - 1, false where not exists (select from known)
+    union all
+    select a, b, a, b - 1, true from (values (w.range_start, lo), (hi, w.range_stop)) as rest (a, b) where a < b
+    order by a
+  loop
+    if id is null then
+      id := w.doubt_id;
+      update doubt set range_start = part.a, range_stop = part.b, first_record = part.first, last_record = part.last,
+                       unlisted = part.unlisted, stored_to = case when part.unlisted then part.a else part.b end,
+                       version = version + 1, announced_at = null, quiet_until = null
+       where doubt_id = id;
+    else
+      insert into doubt (partition_id, range_start, range_stop, first_record, last_record, unlisted, stored_to, unit, kind,
+                         kind_since, state, life_id, written_by, claim_id, verdict, evidence, decided_by, reason, created_at)
+      values (w.partition_id, part.a, part.b, part.first, part.last, part.unlisted,
+              case when part.unlisted then part.a else part.b end, w.unit, w.kind, w.kind_since, w.state, w.life_id, w.written_by,
+              w.claim_id, w.verdict, w.evidence, w.decided_by, w.reason, w.created_at)
+      returning doubt_id into id;
+      update doubt_record set doubt_id = id
+       where doubt_id = w.doubt_id and record_offset >= part.a and record_offset < part.b;
+    end if;
+  end loop;
 end $$;

@@ -62,7 +62,7 @@ begin
   d.claim_id := p_claim;
   d.reason := p_reason;
   perform note_settled(place, null);
-  perform question(d, p_first, p_stop, false);
+  perform question(d, p_first, p_stop);
   update doubt set stored_to = range_stop
    where partition_id = place and kind = 'raised' and state = 'open' and claim_id = p_claim
      and range_start < p_stop and range_stop > p_first;

@@ -16,7 +16,9 @@ select cluster_id from kafka_exactly.partition where group_id = %(group)s order 
 select p.topic_id, p.number, p.topic, x.range_start, x.range_stop
   from kafka_exactly.partition p
   join lateral (
-    select range_start, range_stop from kafka_exactly.claim where partition_id = p.partition_id
+    -- What the frontier has passed is settled, and its range may be a wide gap of the log.
+    select greatest(range_start, p.frontier) as range_start, range_stop from kafka_exactly.claim
+     where partition_id = p.partition_id and range_stop > p.frontier
     union all
     select range_start, range_stop from kafka_exactly.doubt where partition_id = p.partition_id and state <> 'closed'
     union all

@@ -21,7 +21,7 @@ select (select count(*) from kafka_exactly.orphan_commit where state = 'open') a
        (select count(*) from kafka_exactly.claim where state = 'open') as claims_open
 
 -- name: doubts
-select d.doubt_id, p.group_id, p.topic, p.number as partition, d.range_start as start, d.range_stop as stop, d.unit, d.kind,
+select d.doubt_id, p.group_id, p.topic, p.number as partition, d.range_start as start, d.range_stop as stop, d.unit, d.unlisted, d.kind,
        d.state, d.durable, l.slot, l.incarnation, d.version, d.verdict, d.outcome, d.decided_by, d.evidence, d.reason,
        d.created_at, d.announced_at, d.closed_at
   from kafka_exactly.doubt d
