@@ -68,6 +68,7 @@ class Members:
     partitions: int = 1
     member: dict[str, Any] = field(default_factory=dict)
     """Fields of `MemberSettings` that are not as below."""
+    session_timeout_s: float = 7.0
 
     def __post_init__(self) -> None:
         self.broker, self.clock = MemoryBroker(), BootClock()
@@ -105,7 +106,11 @@ class Members:
 
     def settings(self, slot: str) -> MemberSettings:
         kafka = KafkaSettings(
-            connection="kafka", config={}, group_id=GROUP, topics=(TOPIC,), session_timeout_s=7.0
+            connection="kafka",
+            config={},
+            group_id=GROUP,
+            topics=(TOPIC,),
+            session_timeout_s=self.session_timeout_s,
         )
         given = {"max_batch_wait_s": 0.05, "effect_timeout_s": 0.0, "max_batch_records": 100, **self.member}
         return MemberSettings(slot=slot, owner=slot, kafka=kafka, lease=self.services.lease, **given)
@@ -164,6 +169,9 @@ class Members:
     def committed(self, partition: int = 0) -> int:
         found = self.broker.group(GROUP).offsets.get((TOPIC, partition))
         return found.offset if found is not None else 0
+
+    def eventually_committed(self, offset: int) -> None:
+        eventually(lambda: self.committed() >= offset)
 
     def frontier(self) -> int:
         return int(self.places()[0].frontier) if self.places() else 0

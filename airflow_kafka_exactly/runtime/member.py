@@ -36,6 +36,8 @@ class Member:
         self._redo_unanswered = False
         """Doubts were asked for and no answer came: they may be ours already, and then nobody counts them as released."""
         self._idle_since: float | None = None
+        self._without_since: float | None = None
+        """Since when no partition is assigned."""
         self.ran_records = 0
         self._runner = Runner(
             membership.shared, function, membership.lease, membership.ports.guard, self._frontier_moved
@@ -192,9 +194,20 @@ class Member:
     def _enough(self) -> bool:
         return self._left() == 0
 
+    def _surplus(self) -> bool:
+        """The group has no partition for this member: none came within a session, which is how long Kafka holds those of a
+        member that is gone. It is as idle as one whose partitions are read up."""
+        now = self._clock.now()
+        if self._in.poller.hand.partitions():
+            self._without_since = None
+        elif self._without_since is None:
+            self._without_since = now
+        since = self._without_since
+        return since is not None and now - since >= self._in.settings.kafka.session_timeout_s
+
     def _ending(self) -> Ending | None:
-        hand = self._in.poller.hand
-        if not (hand.caught_up() and self._in.voter.idle()):
+        hand, surplus = self._in.poller.hand, self._surplus()
+        if not ((hand.caught_up() or surplus) and self._in.voter.idle()):
             if hand.pending_records() or not hand.at_end():  # a gap alone is no work
                 self._idle_since = None
             return None
