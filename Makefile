@@ -24,9 +24,9 @@ simulate: setup
 interleave: setup
 	PYTHONPATH=tests:.:docker $(PYTHON) -m interleavings.run $(ARGS)
 
-# Plants one fault after the other and lets the simulator look for it.
+# Plants one fault after the other; the simulator looks for it, and the interleavings for those in the SQL.
 mutants: setup
-	PYTHONPATH=tests:. $(PYTHON) -m simulation.mutants --seeds $(SEEDS)
+	PYTHONPATH=tests:.:docker $(PYTHON) -m simulation.mutants --seeds $(SEEDS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -15,18 +15,13 @@ from airflow_kafka_exactly.protocol.claims import (
     CheckReference,
     ClaimPart,
     ClaimRequest,
-    Decision,
-    DoubtFacts,
     Life,
     LifeKind,
     Mark,
     Opening,
     OpenLife,
-    OrphanState,
     Segment,
-    Verdict,
 )
-from airflow_kafka_exactly.protocol.evidence import Answer, AskCheck, Decided, decision, weigh
 from airflow_kafka_exactly.protocol.record import OffsetRange, PartitionBatch
 
 Steps = Generator[None, None, Any]
@@ -104,10 +99,6 @@ class Frontiers(dict[int, int]):
         return isinstance(other, Frontiers)
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def doubted(scene: Scene) -> bool:
-    return bool(scene.doubts)
 
 
 # -- lives -------------------------------------------------------------------------------------------------------------
@@ -390,128 +381,3 @@ def give_back_redo(p: Party) -> Steps:
     claim = p.scene.redo.claim
     yield from ()
     return p.ledger.member.give_back(claim.life, claim.claim_id, claim.started)
-
-
-# -- offset commits ----------------------------------------------------------------------------------------------------
-
-
-@operation()
-def committed(p: Party) -> Steps:
-    yield from ()
-    return p.ledger.member.committed(p.scene.b, dict.fromkeys(reversed(p.scene.parts), 1))
-
-
-@operation()
-def refused(p: Party) -> Steps:
-    yield from ()
-    return p.ledger.member.refused(p.scene.a, dict.fromkeys(p.scene.parts, 2), "ILLEGAL_GENERATION")
-
-
-# -- the leader --------------------------------------------------------------------------------------------------------
-
-
-@operation()
-def take_office(p: Party) -> Steps:
-    """S6: raise the epoch, and then load."""
-    p.ledger.leader.raise_epoch("another leader")
-    yield
-    loaded = p.ledger.leader.load(GROUP).ranges
-    return sorted({(x.number, o) for x, span in loaded for o in range(span.start, span.stop)})
-
-
-@operation()
-def fence_a(p: Party) -> Steps:
-    yield from ()
-    return p.ledger.leader.fence(p.scene.epoch, p.scene.a)
-
-
-@operation()
-def sweep(p: Party) -> Steps:
-    yield from ()
-    p.ledger.leader.sweep_orphans(p.scene.epoch)
-
-
-@operation()
-def read_back(p: Party) -> Steps:
-    yield from ()
-    return len(p.ledger.leader.read_back(p.scene.epoch, GROUP, dict.fromkeys(reversed(p.scene.parts), 1)))
-
-
-@operation(lambda scene: bool(scene.orphans))
-def close_orphan(p: Party) -> Steps:
-    yield from ()
-    return p.ledger.leader.close_orphan(p.scene.epoch, p.scene.orphans[0], OrphanState.SUPERSEDED)
-
-
-# -- evidence ----------------------------------------------------------------------------------------------------------
-
-
-def _truth(p: Party, facts: DoubtFacts) -> Answer:
-    answers = {
-        (facts.partition.number, r.offset) in p.happened for r in p.ledger.evidence.payload(facts.doubt_id)
-    }
-    return Answer.CANNOT_TELL if len(answers) != 1 else Answer.YES if answers.pop() else Answer.NO
-
-
-def _evidence(p: Party, which: int) -> Steps:
-    facts = p.ledger.evidence.facts_of([p.scene.doubts[which].doubt_id])[0]
-    yield
-    judged = weigh(facts)
-    if isinstance(judged, AskCheck):
-        judged = weigh(facts, _truth(p, facts))
-    if not isinstance(judged, Decided):
-        return type(judged).__name__
-    yield
-    return judged.verdict, p.ledger.evidence.decide(decision(facts, judged, {}))
-
-
-@operation(doubted)
-def evidence(p: Party) -> Steps:
-    return (yield from _evidence(p, 0))
-
-
-def _rule(p: Party, facts: DoubtFacts, verdict: Verdict, *, dead_letter: bool = False) -> Any:
-    ruling = Decision(
-        doubt_id=facts.doubt_id,
-        version=facts.version,
-        verdict=verdict,
-        by="a person",
-        evidence={},
-        dead_letter=dead_letter,
-    )
-    return p.ledger.evidence.decide(ruling)
-
-
-@operation(doubted)
-def rule_by_hand(p: Party) -> Steps:
-    """A person who has looked at the target, and says what is true of the doubt as it was shown."""
-    facts = p.scene.doubts[0]
-    truth = _truth(p, facts) if facts.durable else Answer.CANNOT_TELL
-    yield
-    verdict = {Answer.YES: Verdict.APPLIED, Answer.NO: Verdict.NOT_APPLIED}.get(truth, Verdict.UNKNOWN)
-    return _rule(p, facts, verdict)
-
-
-@operation(doubted)
-def bury_by_hand(p: Party) -> Steps:
-    yield from ()
-    return _rule(p, p.scene.doubts[-1], Verdict.UNKNOWN, dead_letter=True)
-
-
-@operation(doubted)
-def give_up(p: Party) -> Steps:
-    """No check can tell."""
-    yield from ()
-    return _rule(p, p.scene.doubts[0], Verdict.UNKNOWN)
-
-
-@operation(doubted)
-def announce(p: Party) -> Steps:
-    yield from ()
-    p.ledger.evidence.announce(1, 60.0)
-
-
-@operation(doubted)
-def hold(p: Party) -> Steps:
-    yield from ()
-    p.ledger.evidence.hold({p.scene.doubts[0].doubt_id: p.scene.doubts[0].version}, 3600.0)

@@ -108,7 +108,6 @@ fault(
 fault("epoch_looked_at_without_its_lock", ("require_epoch", "for share;", ";"))
 fault("life_looked_at_without_its_lock", ("require_current", "for share;", ";"))
 fault("partitions_not_locked", ("lock_partitions", "for no key update", ""))
-fault("decide_without_the_partition", ("decide", LOCK, ""))
 fault("give_back_without_the_partition", ("give_back", LOCK, ""))
 fault("raise_doubt_without_the_partition", ("raise_doubt", LOCK, ""))
 fault(
@@ -120,7 +119,6 @@ fault(
     ),
 )
 fault("mark_without_the_partitions", ("mark", "perform lock_partitions(touched);", ""))
-fault("cut_without_the_claim", ("cut_claim", "for update of cl;", ";"))
 fault("give_back_without_the_claim", ("give_back", "for update of cl;", ";"))
 fault("effect_without_the_claim", ("begin_effect", "for update of cl;", ";"))
 fault(

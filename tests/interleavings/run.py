@@ -1,4 +1,4 @@
-"""`python -m interleavings.run`: everything against everything, on PostgreSQL servers' databases of its own."""
+"""`python -m interleavings.run`: everything against everything, on a PostgreSQL of its own."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
+from interleavings import leading  # noqa: F401 - registers its operations
 from interleavings.build import functions, instrumented
 from interleavings.harness import Harness, Stop
 from interleavings.judge import violations
 from interleavings.operations import IN_FLIGHT, OPERATIONS, Operation
 from interleavings.planted import FAULTS, Fault
-from interleavings.scenes import SCENES
+from interleavings.scenes import SCENES, build
+from ledger_stage import MemoryStage
 from localstack import PostgreSQL
 
-TRIPLES = 20_000
+TRIPLES, TRIES = 20_000, 4000
 ENABLED = 0.6
 """Fewer pairs times scenes than that would leave most of what is claimed here unlooked at."""
 
@@ -155,9 +158,6 @@ def _hunt(job: tuple[str, int]) -> tuple[str, int, str]:
 
 def enabled_pairs() -> tuple[int, int, list[tuple[str, str]]]:
     """How many pairs times scenes are enabled, of how many, and the jobs: (scene, first operation)."""
-    from interleavings.scenes import build
-    from ledger_stage import MemoryStage
-
     jobs, count = [], 0
     for scene in SCENES:
         made = build(scene, MemoryStage())
@@ -167,40 +167,51 @@ def enabled_pairs() -> tuple[int, int, list[tuple[str, str]]]:
     return count, len(SCENES) * len(OPERATIONS) ** 2, jobs
 
 
+@contextmanager
+def explorers(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes with a database each, on a server of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = PostgreSQL(Path(folder))
+        try:
+            server.start()
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(processes, context, _open, (server.address,)) as pool:
+                yield pool
+        finally:
+            server.remove()
+
+
+def hunt_all(pool: ProcessPoolExecutor, tries: int) -> list[tuple[str, int, str]]:
+    """Plants one fault after the other: name, runs it took, and what was seen; nothing when it survived."""
+    caught = []
+    for found in pool.map(_hunt, [(name, tries) for name in FAULTS]):
+        caught.append(found)
+        print(f"{found[0]:<42} {found[1]:>5} runs  {found[2][:120] or 'survived'}", flush=True)
+    return caught
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--triples", type=int, default=TRIPLES)
     parser.add_argument("--first", type=int, default=1, help="the first triple's seed")
-    parser.add_argument("--tries", type=int, default=4000, help="runs for one planted fault")
+    parser.add_argument("--tries", type=int, default=TRIES, help="runs for one planted fault")
     parser.add_argument("--only", choices=["pairs", "triples", "planted"])
     given = parser.parse_args(arguments)
     since, tally = time.monotonic(), Tally()
     pairs, of, jobs = enabled_pairs()
     print(f"{pairs} pairs x scenes of {of} are enabled ({100 * pairs // of} %)", flush=True)
     caught: list[tuple[str, int, str]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        server = PostgreSQL(Path(folder))
-        try:
-            server.start()
-            with ProcessPoolExecutor(
-                given.processes, multiprocessing.get_context("spawn"), _open, (server.address,)
-            ) as pool:
-                if given.only in (None, "planted"):
-                    for found in pool.map(_hunt, [(name, given.tries) for name in FAULTS]):
-                        caught.append(found)
-                        print(
-                            f"{found[0]:<36} {found[1]:>5} runs  {found[2][:120] or 'survived'}", flush=True
-                        )
-                if given.only in (None, "pairs"):
-                    for done in pool.map(_pairs, jobs):
-                        _report(tally, done)
-                if given.only in (None, "triples"):
-                    seeds = range(given.first, given.first + given.triples)
-                    for done in pool.map(_triples, [seeds[i : i + 100] for i in range(0, len(seeds), 100)]):
-                        _report(tally, done)
-        finally:
-            server.remove()
+    with explorers(given.processes) as pool:
+        if given.only in (None, "planted"):
+            caught = hunt_all(pool, given.tries)
+        if given.only in (None, "pairs"):
+            for done in pool.map(_pairs, jobs):
+                _report(tally, done)
+        if given.only in (None, "triples"):
+            seeds = range(given.first, given.first + given.triples)
+            for done in pool.map(_triples, [seeds[i : i + 100] for i in range(0, len(seeds), 100)]):
+                _report(tally, done)
     stops = sum(instrumented(f.text).stops for f in functions().values())
     seen = sum(bool(text) for _, _, text in caught)
     print(
