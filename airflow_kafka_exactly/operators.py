@@ -21,6 +21,7 @@ from airflow_kafka_exactly.errors import (
     SlotBusy,
 )
 from airflow_kafka_exactly.functions import reference_of, resolve
+from airflow_kafka_exactly.parameters import arguments_of, check_numbers, name_of, topics_of
 from airflow_kafka_exactly.protocol.claims import CheckReference, LifeKind
 from airflow_kafka_exactly.protocol.lost import ON_LOST_RECORDS
 from airflow_kafka_exactly.protocol.summary import Summary
@@ -130,8 +131,8 @@ class KafkaExactlyOnceOperator(BaseOperator):
         self.kafka_config_id = kafka_config_id
         self.group_id = group_id
         self.apply_function, self.apply_function_batch = apply_function, apply_function_batch
-        self.apply_function_args = list(apply_function_args or ())
-        self.apply_function_kwargs = dict(apply_function_kwargs or {})
+        self.apply_function_args: Any = () if apply_function_args is None else apply_function_args
+        self.apply_function_kwargs: Any = {} if apply_function_kwargs is None else apply_function_kwargs
         self.check = check
         self.effect, self.on_exception, self.on_undecidable = effect, on_exception, on_undecidable
         self.max_attempts, self.max_batch_size = max_attempts, max_batch_size
@@ -155,11 +156,22 @@ class KafkaExactlyOnceOperator(BaseOperator):
             raise ConfigurationError(
                 "give either apply_function (per record) or apply_function_batch (per batch)"
             )
+        check_numbers(vars(self))
         for given in (self.apply_function, self.apply_function_batch, self.check):
             if given is not None and not isinstance(given, str):
                 refuse_idle(given)
         if self.check is not None:
             reference_of(self.check)
+
+    def _take_rendered(self) -> None:
+        """What the templates have become."""
+        self.topics = topics_of(self.topics)
+        if self.group_id is not None:
+            self.group_id = name_of("group_id", self.group_id)
+        self.kafka_config_id = name_of("kafka_config_id", self.kafka_config_id)
+        self.apply_function_args, self.apply_function_kwargs = arguments_of(
+            self.apply_function_args, self.apply_function_kwargs
+        )
 
     # -- Airflow's entry points
 
@@ -188,6 +200,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
     ) -> dict[str, Any]:
         if deadline is not None and time.time() >= deadline:
             raise AirflowException("execution_timeout has passed (time in the triggerer counts)")
+        self._take_rendered()
         services = hooks.service_settings()
         settings = self._member_settings(context, services.lease)
         reference = self._check_reference()

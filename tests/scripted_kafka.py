@@ -34,6 +34,10 @@ class Client:
         self._assign(self, [TopicPartition("t", 0)])
         return []
 
+    def assigned_too(self, topic: str) -> list[Message]:
+        self._assign(self, [TopicPartition(topic, 3), TopicPartition("t", 0)])
+        return []
+
     def lost(self) -> None:
         self._lose(self, [TopicPartition("t", 0)])
 

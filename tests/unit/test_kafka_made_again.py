@@ -75,6 +75,20 @@ def test_h11_an_assignment_asks_which_topic_it_is_for(monkeypatch: pytest.Monkey
     assert scene.client.positions == {0: 0}
 
 
+def test_a_topic_taken_out_of_topics_is_not_read_although_kafka_still_assigns_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a static place whose operator consumed more topics before: a raw `KeyError` ended the member."""
+    scene = Scene()
+    one = scene.member(monkeypatch)
+    scene.then(lambda: scene.client.assigned_too("former"), fetched(0), fetched(1))
+    one.poll()
+    one.poll()
+    assert ranges(one) == [("old", OffsetRange(0, 2), [0, 1])]
+    assert 3 in scene.client.paused
+    assert "not consumed any more" in caplog.text
+
+
 def test_nothing_taken_before_an_assignment_is_in_a_range_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first message of a poll is from before a rebalance that comes with the rest: a range over it would have a hole."""
     scene = Scene()

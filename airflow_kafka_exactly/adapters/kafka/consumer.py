@@ -260,6 +260,13 @@ class KafkaGroupConsumer:
             self._client.assign(assigned)
             return
         keys = [(tp.topic, tp.partition) for tp in assigned]
+        foreign = sorted(key for key in keys if not self._topics.watches(key[0]))
+        if foreign:
+            # Kafka keeps a static member's assignment although it asks for fewer topics now, until the next rebalance.
+            log.warning("still assigned, of topics that are not consumed any more; not read: %s", foreign)
+            self._client.assign(_named(foreign))
+            self._client.pause(_named(foreign))
+            keys = [key for key in keys if key not in foreign]
         self._moved.update(keys)
         try:
             self._open(keys)

@@ -41,6 +41,9 @@ class TopicWatch:
         self._made_again: set[str] = set()
         self._facts: Mapping[str, TopicFacts] = admin.topics(topics)
 
+    def watches(self, topic: str) -> bool:
+        return topic in self._names
+
     def topic_id(self, topic: str) -> str:
         return self._facts[topic].topic_id
 
