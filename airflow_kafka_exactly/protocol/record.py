@@ -157,9 +157,24 @@ def as_polled(records: Iterable[Record]) -> list[RawRecord]:
 
 
 def payload_bytes(records: Sequence[RawRecord]) -> int:
-    """How many bytes of key, value and headers the records hold (what prefetch and doubt chunks are limited by)."""
+    """How many bytes of key, value and headers the records hold (what doubt chunks are limited by)."""
     return sum(
         len(key or b"") + len(value or b"") + (_header_bytes(headers) if headers else 0)
+        for _, key, value, headers, _ in records
+    )
+
+
+RECORD_BYTES, FIELD_BYTES, HEADER_BYTES = 176, 40, 200
+"""What CPython takes for a record, for each key or value, and for each header, beside their contents (measured)."""
+
+
+def held_bytes(records: Sequence[RawRecord]) -> int:
+    """How much memory the records take (what prefetch is limited by): of small ones it is mostly not their contents."""
+    return payload_bytes(records) + sum(
+        RECORD_BYTES
+        + (FIELD_BYTES if key is not None else 0)
+        + (FIELD_BYTES if value is not None else 0)
+        + HEADER_BYTES * len(headers)
         for _, key, value, headers, _ in records
     )
 

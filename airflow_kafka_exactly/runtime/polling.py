@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from airflow_kafka_exactly.errors import Fenced
 from airflow_kafka_exactly.ports import Consumers, GroupConsumer, Polled
 from airflow_kafka_exactly.protocol.claims import Opening
-from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch, payload_bytes
+from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch, held_bytes
 from airflow_kafka_exactly.protocol.unreadable import readable_together
 from airflow_kafka_exactly.runtime.commits import OffsetCommitter
 from airflow_kafka_exactly.runtime.shared import Shared
@@ -85,7 +85,7 @@ class Hand:
             for batch in polled.batches:
                 if batch.partition in self._tenures and batch.partition not in self._leaving:
                     self._pending.setdefault(batch.partition, deque()).append(batch)
-                    self._bytes += payload_bytes(batch.records)
+                    self._bytes += held_bytes(batch.records)
                     if batch.records:
                         self._at_end.discard(batch.partition)
             self._at_end |= polled.at_end & self._tenures.keys()
@@ -111,7 +111,7 @@ class Hand:
                 taken = self._take_from(queue, room)
                 if taken is not None:
                     room -= len(taken.records)
-                    self._bytes -= payload_bytes(taken.records)
+                    self._bytes -= held_bytes(taken.records)
                     parts.append(HeldPart(taken, self._tenures[partition]))
             for part in parts:  # the next batch begins with another partition
                 self._pending[part.batch.partition] = self._pending.pop(part.batch.partition)
@@ -171,7 +171,7 @@ class Hand:
 
     def _discard_pending(self, partition: Partition) -> None:
         for batch in self._pending.pop(partition, ()):
-            self._bytes -= payload_bytes(batch.records)
+            self._bytes -= held_bytes(batch.records)
 
     @staticmethod
     def _take_from(queue: deque[PartitionBatch], room: int) -> PartitionBatch | None:

@@ -3,7 +3,13 @@
 import threading
 
 from airflow_kafka_exactly.ports import Polled
-from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch, RawRecord
+from airflow_kafka_exactly.protocol.record import (
+    OffsetRange,
+    Partition,
+    PartitionBatch,
+    RawRecord,
+    held_bytes,
+)
 from airflow_kafka_exactly.runtime.polling import Hand, HeldPart
 
 P, Q = Partition("t", 0, "topic"), Partition("t", 1, "topic")
@@ -16,7 +22,7 @@ def part(partition: Partition, start: int, stop: int, offsets: range | None = No
 
 
 def hand_with(*parts: PartitionBatch) -> Hand:
-    hand = Hand(1000)
+    hand = Hand(held_bytes(part(P, 0, 100).records))
     hand.assigned({p.partition for p in parts} or {P})
     hand.polled(Polled(parts))
     return hand
