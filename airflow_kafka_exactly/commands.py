@@ -26,6 +26,7 @@ from airflow_kafka_exactly.ports import KafkaAdmin
 from airflow_kafka_exactly.protocol.record import Partition
 from airflow_kafka_exactly.runtime.coordinator import Coordinator
 from airflow_kafka_exactly.runtime.status import CoordinatorState
+from airflow_kafka_exactly.stopping import StopRequest
 
 Row = Mapping[str, Any]
 LOOK_EVERY_S = 0.1
@@ -201,28 +202,30 @@ def _admin(args: Any) -> KafkaAdmin:
 @_command
 def coordinator(args: Any) -> None:
     """Until SIGTERM or SIGINT; then it resigns, within a second, and the next contender leads."""
-    stop = threading.Event()
-
-    def told(*_: object) -> None:
-        # The handler may have interrupted a wait for the event, under its lock: set it from another thread.
-        threading.Thread(target=stop.set, daemon=True).start()
-
-    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    stop, request = threading.Event(), StopRequest()
+    before = {
+        number: signal.signal(number, lambda *_: request.make()) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     say = _say_json if args.output == "json" else _say
     try:
-        services = hooks.service_settings()
-        wiring.clusters.resolve_with(hooks.kafka_client_config, args.kafka_config_id or hooks.KAFKA.conn_id)
-        while not stop.is_set():
-            try:
-                with wiring.coordinator(services) as contender:
-                    watch(contender, stop, say)
-            except Unavailable as outage:
-                say("waiting", {"for": str(outage)})
-                stop.wait(TRY_AGAIN_S)
-        say("stopped", {})
+        with request.passed_to(stop):
+            _contend(args, stop, say)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _contend(args: Any, stop: threading.Event, say: Callable[[str, Row], None]) -> None:
+    services = hooks.service_settings()
+    wiring.clusters.resolve_with(hooks.kafka_client_config, args.kafka_config_id or hooks.KAFKA.conn_id)
+    while not stop.is_set():
+        try:
+            with wiring.coordinator(services) as contender:
+                watch(contender, stop, say)
+        except Unavailable as outage:
+            say("waiting", {"for": str(outage)})
+            stop.wait(TRY_AGAIN_S)
+    say("stopped", {})
 
 
 def watch(contender: Coordinator, stop: threading.Event, say: Callable[[str, Row], None]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.execution_time.timeout import timeout
 
 from airflow_kafka_exactly import hooks, wiring
 from airflow_kafka_exactly.errors import (
@@ -32,6 +33,7 @@ from airflow_kafka_exactly.runtime.member import Member
 from airflow_kafka_exactly.runtime.membership import Membership
 from airflow_kafka_exactly.runtime.until import Ending, Until
 from airflow_kafka_exactly.settings import MemberSettings
+from airflow_kafka_exactly.stopping import StopRequest
 from airflow_kafka_exactly.triggers import ConsumeTrigger
 
 DEFER_WHEN_IDLE_S = 1.5
@@ -142,7 +144,8 @@ class KafkaExactlyOnceOperator(BaseOperator):
         self.effect_timeout, self.session_timeout = _seconds(effect_timeout), _seconds(session_timeout)
         self.adopt_offsets, self.on_lost_records = adopt_offsets, on_lost_records
         self.deferrable = deferrable
-        self._membership: Membership | None = None
+        self._killed = False
+        self._stop: StopRequest | None = None
         self._check_parameters()
 
     def _check_parameters(self) -> None:
@@ -186,12 +189,15 @@ class KafkaExactlyOnceOperator(BaseOperator):
         if event["ending"] in (Ending.END, Ending.IDLE_TIMEOUT):
             return summary.as_dict()
         until = Until.from_dict(event["until"]) if event["until"] else None
-        return self._mapping_errors(lambda: self._stint(context, summary, until, event.get("deadline")))
+        deadline = event.get("deadline")
+        with self._until_deadline(deadline):
+            return self._mapping_errors(lambda: self._stint(context, summary, until, deadline))
 
     def on_kill(self) -> None:
-        """Finish the record in hand, give the rest back, sign off."""
-        if self._membership is not None:
-            self._membership.background.stop_soon()
+        """Finish the record in hand, give the rest back, sign off. Called from Airflow's signal handler, at any moment."""
+        self._killed = True
+        if self._stop is not None:
+            self._stop.make()
 
     # -- one stint in a worker
 
@@ -200,6 +206,9 @@ class KafkaExactlyOnceOperator(BaseOperator):
     ) -> dict[str, Any]:
         if deadline is not None and time.time() >= deadline:
             raise AirflowException("execution_timeout has passed (time in the triggerer counts)")
+        stop = self._stop = StopRequest()  # not before: Airflow copies operators
+        if self._killed:
+            raise Stopped
         self._take_rendered()
         services = hooks.service_settings()
         settings = self._member_settings(context, services.lease)
@@ -215,9 +224,10 @@ class KafkaExactlyOnceOperator(BaseOperator):
                 until = self._until(
                     ports.admin.end_offsets(settings.kafka.topics) if self.until == "end" else {}
                 )
+            stop.check()
+            membership = Membership(ports, settings, LifeKind.WORKER, summary, check=reference)
             try:
-                with Membership(ports, settings, LifeKind.WORKER, summary, check=reference) as membership:
-                    self._membership = membership
+                with stop.passed_to(membership.background.stopping), membership:
                     member = Member(membership, function, until)
                     ending = member.run()
             except SlotBusy:
@@ -330,6 +340,14 @@ class KafkaExactlyOnceOperator(BaseOperator):
         """`execution_timeout` as a moment: Airflow itself starts it anew after each deferral."""
         limit = self.execution_timeout
         return None if limit is None else time.time() + limit.total_seconds()
+
+    @staticmethod
+    def _until_deadline(deadline: float | None) -> contextlib.AbstractContextManager[Any]:
+        """Airflow gives a resumed task its whole `execution_timeout` again: its own alarm is set to what is left."""
+        if deadline is None:
+            return contextlib.nullcontext()
+        left_s = max(0.001, deadline - time.time())
+        return timeout(left_s, "execution_timeout has passed (time in the triggerer counts)")
 
     @staticmethod
     def _mapping_errors(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -48,11 +48,6 @@ class Background:
                 self._failure = failure
         self.stopping.set()
 
-    def stop_soon(self) -> None:
-        """From a signal handler, which may have interrupted a wait for this very event, under its lock: setting it in this
-        thread would wait for ever."""
-        threading.Thread(target=self.stopping.set, name=f"{self._name}-stop", daemon=True).start()
-
     def check(self) -> None:
         """Raise the first failure, or `Stopped` when the member is closing."""
         if self._failure is not None:

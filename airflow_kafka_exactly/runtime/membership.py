@@ -97,6 +97,7 @@ class Membership:
         ports.admin.topics(kafka.topics)
         ports.directory.leader_address()  # whoever that is: none is waited for later
         self._refuse_strangers()
+        self.background.check()  # told to stop meanwhile: no life is opened
         self.life = self._open_life()
         shared = Shared(
             life=self.life,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,16 +15,20 @@ import applied
 import psycopg
 import pytest
 import stage
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from confluent_kafka import Consumer, TopicPartition
 from conftest import create_topic, unique
 from localstack.ports import free_port
 from outcomes import new_database, unsettled
 from world import World, eventually, make_world
 
+from airflow_kafka_exactly import hooks
 from airflow_kafka_exactly.adapters.postgres import migrate
 from airflow_kafka_exactly.adapters.postgres.schema import newest_version
 from airflow_kafka_exactly.errors import ConfigurationError
+from airflow_kafka_exactly.protocol.summary import Summary
+from airflow_kafka_exactly.runtime.membership import Membership
+from airflow_kafka_exactly.runtime.until import Until
 
 pytestmark = pytest.mark.integration
 
@@ -253,3 +259,49 @@ def test_f4_business_keys_are_refused_by_this_version(world: World) -> None:
     """Counterexample F4 (a redo without its key) needs them: until every claim holds its key, nobody may ask for one."""
     with pytest.raises(ConfigurationError, match="identity='key': choose one of 'offset'"):
         stage.operator(world, identity="key")
+
+
+# -- how it ends -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "step"),
+    [(hooks, "service_settings"), (Membership, "_refuse_strangers"), (Membership, "_enter_directory")],
+)
+def test_a_signal_while_the_membership_opens_ends_the_task(
+    world: World, monkeypatch: pytest.MonkeyPatch, place: Any, step: str
+) -> None:
+    """Airflow's handler of SIGTERM calls `on_kill` and nothing else, at whatever moment it comes."""
+    world.produce([b"x"] * 100)
+    operator = stage.operator(world, session_timeout=45, until="forever", deferrable=False)
+    opens = getattr(place, step)
+
+    def killed_meanwhile(*given: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return opens(*given)
+
+    monkeypatch.setattr(place, step, killed_meanwhile)
+    before = signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+    try:
+        with pytest.raises(AirflowException, match="stopped"):
+            operator.execute(stage.context())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_case_16_a_resumed_task_ends_at_its_deadline(world: World) -> None:
+    """Airflow starts the whole `execution_timeout` anew with each resume."""
+    world.produce([b"x"])
+    operator = stage.operator(
+        world, session_timeout=45, until="forever", deferrable=False, apply_function=lambda _: time.sleep(120)
+    )
+    event = {
+        "ending": "records",
+        "summary": Summary().as_dict(),
+        "until": Until(to_end=False).as_dict(),
+        "deadline": time.time() + 4,
+    }
+    begun = time.monotonic()
+    with pytest.raises(AirflowTaskTimeout, match="execution_timeout has passed"):
+        operator.resume(stage.context(), event)
+    assert time.monotonic() - begun < 60

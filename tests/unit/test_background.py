@@ -8,6 +8,7 @@ import pytest
 from airflow_kafka_exactly.adapters.guard import BootClock
 from airflow_kafka_exactly.errors import Fenced, Unavailable
 from airflow_kafka_exactly.runtime.background import Background, Stopped
+from airflow_kafka_exactly.stopping import StopRequest
 
 
 @pytest.fixture
@@ -52,13 +53,30 @@ def test_persist_has_a_limit_and_ends_when_the_member_stops(background: Backgrou
 
 
 def test_a_signal_during_a_wait_stops_the_member_and_does_not_hang_it(background: Background) -> None:
-    before = signal.signal(signal.SIGALRM, lambda *_: background.stop_soon())
+    request = StopRequest()
+    before = signal.signal(signal.SIGALRM, lambda *_: request.make())
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with pytest.raises(Stopped):
+        with request.passed_to(background.stopping), pytest.raises(Stopped):
             background.pause(30)
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_stop_that_was_asked_for_before_there_was_a_member_reaches_it(background: Background) -> None:
+    request = StopRequest()
+    request.check()
+    request.make()
+    with pytest.raises(Stopped):
+        request.check()
+    with request.passed_to(background.stopping):
+        assert background.stopping.wait(30)
+
+
+def test_a_request_that_was_not_made_stops_nobody(background: Background) -> None:
+    with StopRequest().passed_to(background.stopping):
+        pass
+    assert not background.stopping.is_set()
 
 
 def test_stop_waits_for_threads_that_end(background: Background) -> None:
