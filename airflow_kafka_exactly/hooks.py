@@ -1,8 +1,5 @@
-"""The one place where Airflow's connections and configuration become Settings.
-
-Two ways in, for the two kinds of places: plain functions for workers and commands, `a...` ones for the triggerer's event
-loop. Both ask Airflow for the connections first and then do the same, in `connections.py`.
-"""
+"""The one place where Airflow's connections and configuration become Settings. Never in the triggerer's event loop: our triggers
+ask in their threads, where Airflow's clients may wait."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_kafka_exactly import connections
 from airflow_kafka_exactly.connections import ConnectionLike
-from airflow_kafka_exactly.errors import ConfigurationError
+from airflow_kafka_exactly.errors import ConfigurationError, Unavailable
 from airflow_kafka_exactly.settings import (
     ElectionSettings,
     FilterSettings,
@@ -77,19 +74,20 @@ KAFKA = Service(
 )
 
 
+_found: set[str] = set()
+"""Connections that this process has read: Airflow says "not found" also when it cannot ask its server, and what was there before
+is not taken for a mistake."""
+
+
 def _connection(service: Service, conn_id: str) -> ConnectionLike:
     try:
         found: ConnectionLike = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        raise service.missing(conn_id) from None
-    return found
-
-
-async def _aconnection(service: Service, conn_id: str) -> ConnectionLike:
-    try:
-        found: ConnectionLike = await BaseHook.aget_connection(conn_id)
-    except AirflowNotFoundException:
-        raise service.missing(conn_id) from None
+        missing = service.missing(conn_id)
+        if conn_id in _found:
+            raise Unavailable("Airflow", f"connection {conn_id!r}", missing) from None
+        raise missing from None
+    _found.add(conn_id)
     return found
 
 
@@ -100,10 +98,6 @@ def ledger_settings() -> LedgerSettings:
     return _ledger(_connection(LEDGER, LEDGER.conn_id))
 
 
-async def aledger_settings() -> LedgerSettings:
-    return _ledger(await _aconnection(LEDGER, LEDGER.conn_id))
-
-
 def election_settings() -> ElectionSettings:
     return connections.election_settings(_connection(ZOOKEEPER, ZOOKEEPER.conn_id))
 
@@ -111,11 +105,6 @@ def election_settings() -> ElectionSettings:
 def service_settings() -> ServiceSettings:
     """Everything about ledger, ZooKeeper and channel; ConfigurationError names the service, connection and field."""
     return _services({s: _connection(s, s.conn_id) for s in (LEDGER, ZOOKEEPER, CHANNEL)})
-
-
-async def aservice_settings() -> ServiceSettings:
-    """`service_settings` for the triggerer's event loop."""
-    return _services({s: await _aconnection(s, s.conn_id) for s in (LEDGER, ZOOKEEPER, CHANNEL)})
 
 
 def worker_contends() -> bool:
@@ -180,21 +169,9 @@ def kafka_settings(
     return _kafka(_connection(_kafka_service(), kafka_config_id), group_id, topics, options)
 
 
-async def akafka_settings(
-    kafka_config_id: str, group_id: str, topics: Sequence[str], **options: Any
-) -> KafkaSettings:
-    """`kafka_settings` for the triggerer's event loop."""
-    return _kafka(await _aconnection(_kafka_service(), kafka_config_id), group_id, topics, options)
-
-
 def kafka_client_config(kafka_config_id: str = "") -> dict[str, Any]:
     """librdkafka's configuration without a group, for administration; the default is `[kafka_exactly] kafka_conn_id`."""
     return _resolved(_connection(KAFKA, kafka_config_id or KAFKA.conn_id))
-
-
-async def akafka_client_config(kafka_config_id: str = "") -> dict[str, Any]:
-    """`kafka_client_config` for the triggerer's event loop."""
-    return _resolved(await _aconnection(KAFKA, kafka_config_id or KAFKA.conn_id))
 
 
 def _kafka_service() -> Service:

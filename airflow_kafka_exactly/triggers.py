@@ -1,7 +1,8 @@
 """What runs in the triggerer: a member that waits, and a contender for leadership that announces doubts.
 
-Both keep the event loop free: they work in threads of their own, and the loop only awaits a future (cases 19, 20). A trigger's
-constructor only assigns, since an error in it would end the whole triggerer; everything is checked in `run`.
+Both keep the event loop free: they work in threads of their own, and the loop only awaits a future (cases 19, 20). A triggerer
+imports this module in its loop, so nothing but Airflow is imported here: the clients of Kafka, ZooKeeper, gRPC and PostgreSQL
+take half a second. A trigger's constructor only assigns, since an error in it would end the whole triggerer.
 """
 
 from __future__ import annotations
@@ -9,26 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
-from airflow_kafka_exactly import hooks, wiring
-from airflow_kafka_exactly.errors import ConfigurationError, Fenced, KafkaExactlyError, SlotBusy, Unavailable
-from airflow_kafka_exactly.protocol.claims import DoubtFacts, LifeKind
-from airflow_kafka_exactly.protocol.summary import Summary
-from airflow_kafka_exactly.runtime.background import Stopped
-from airflow_kafka_exactly.runtime.membership import MemberPorts, Membership
-from airflow_kafka_exactly.runtime.until import Ending, Until
-from airflow_kafka_exactly.runtime.waiting import await_work
-from airflow_kafka_exactly.settings import KafkaSettings, MemberSettings, ServiceSettings
+if TYPE_CHECKING:
+    from airflow_kafka_exactly.triggered import Waiter
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 ANNOUNCE_EVERY_S = 1.0
-ANNOUNCE_AGAIN_AFTER_S = 60.0
-ANNOUNCE_AT_MOST = 500
 
 
 async def in_a_thread(job: Callable[[], T], name: str) -> T:
@@ -67,86 +59,30 @@ class ConsumeTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call] # of Airflow
         self.arguments = arguments
         self._stop = threading.Event()
-        self._membership: Membership | None = None
+        self._waiter: Waiter | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return "airflow_kafka_exactly.triggers.ConsumeTrigger", self.arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        a = self.arguments
-        event = {"summary": a["summary"], "until": a["until"], "deadline": a["deadline"]}
-        try:
-            services = await hooks.aservice_settings()
-            kafka = await hooks.akafka_settings(
-                a["kafka_config_id"],
-                a["group_id"],
-                a["topics"],
-                session_timeout_s=a["session_timeout_s"],
-                adopt_offsets=a["adopt_offsets"],
-                on_lost_records=a.get("on_lost_records", "fail"),  # a trigger of 0.1.0 names none
-            )
-            ending = await in_a_thread(lambda: self._wait(services, kafka), f"kafka-exactly-{a['slot']}")
-            event["ending"] = str(ending)
-        except Stopped:
-            return
-        except Fenced as fenced:
-            # Another process works in this slot now, and its event is the one that counts (case 10). An error from here, or an
-            # end without an event, would fail the task that both wait for; a trigger that is not wanted is cancelled.
-            log.warning("%s: %s: this copy waits to be cancelled", a["slot"], fenced)
+        event = await in_a_thread(self._wait, f"kafka-exactly-{self.arguments['slot']}")
+        if event is None:
+            # It was cancelled, or another process works in this slot for the same task instance, and its event is the one that
+            # counts (case 10). An error from here, or an end without an event, would fail the task that both wait for.
             await asyncio.Event().wait()
-        except KafkaExactlyError as error:
-            event |= {"error": str(error), "final": isinstance(error, ConfigurationError)}
         yield TriggerEvent(event)
 
     async def cleanup(self) -> None:
         """Airflow gives this about a second: the thread is only told, and closes its consumer by itself (case 7)."""
         self._stop.set()
-        if self._membership is not None:
-            self._membership.background.stopping.set()
+        if self._waiter is not None:
+            self._waiter.wake()
 
-    def _wait(self, services: ServiceSettings, kafka: KafkaSettings) -> Ending:
-        a, outages = self.arguments, 0
-        wiring.clusters.resolve_with(hooks.kafka_client_config, hooks.KAFKA.conn_id)
-        settings = MemberSettings(
-            slot=a["slot"],
-            owner=a["owner"],
-            kafka=kafka,
-            lease=services.lease,
-            max_batch_records=a["max_batch_records"],
-        )
-        with wiring.hosted_contender(services), wiring.member_ports(services, kafka, guarded=False) as ports:
-            while True:
-                if self._stop.is_set():
-                    raise Stopped
-                try:
-                    ending = self._await_work(ports, settings)
-                    if ending is not None:
-                        return ending
-                except SlotBusy as busy:
-                    if a["on_busy"] == "fail":
-                        raise
-                    log.info("%s", busy)
-                    self._stop.wait(min(5.0, max(0.5, busy.lease_left_s)))
-                except Unavailable as outage:
-                    outages += 1
-                    log.warning("%s waits: %s", a["slot"], outage)
-                    self._stop.wait(min(10.0, 0.5 * 2 ** min(outages, 5)))
+    def _wait(self) -> dict[str, Any] | None:
+        from airflow_kafka_exactly.triggered import Waiter
 
-    def _await_work(self, ports: MemberPorts, settings: MemberSettings) -> Ending | None:
-        """One life. None: its lease had ended (the machine slept, or the ledger was away), and nobody has opened the slot since,
-        so that the next life may be ours too."""
-        waiting = Membership(ports, settings, LifeKind.TRIGGER, Summary())
-        try:
-            with waiting as self._membership:
-                if self._stop.is_set():  # `cleanup` came while it opened
-                    raise Stopped
-                return await_work(waiting, Until.from_dict(self.arguments["until"]), 0.0)
-        except Fenced:
-            life = waiting.life
-            if ports.ledger.current_incarnation(life.group_id, life.slot) != life.incarnation:
-                raise
-            log.warning("%s: the lease of life %d had ended", life.slot, life.incarnation)
-            return None
+        self._waiter = Waiter(self.arguments, self._stop)
+        return self._waiter.run()
 
 
 class CoordinatorTrigger(BaseEventTrigger):
@@ -164,38 +100,23 @@ class CoordinatorTrigger(BaseEventTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        services = await hooks.aservice_settings()
-        wiring.clusters.resolve_with(hooks.kafka_client_config, hooks.KAFKA.conn_id)
-        loop, announced = asyncio.get_running_loop(), asyncio.Queue[Sequence[DoubtFacts]]()
+        loop, announced = asyncio.get_running_loop(), asyncio.Queue[Any]()
 
-        def hand_over(doubts: Sequence[DoubtFacts]) -> None:
-            loop.call_soon_threadsafe(announced.put_nowait, doubts)
+        def hand_over(announcement: Any) -> None:
+            loop.call_soon_threadsafe(announced.put_nowait, announcement)
 
         ended = asyncio.ensure_future(
-            in_a_thread(lambda: self._serve(services, hand_over), "kafka-exactly-announce")
+            in_a_thread(lambda: self._announce(hand_over), "kafka-exactly-announce")
         )
-        ended.add_done_callback(lambda _: announced.put_nowait(()))
-        while doubts := await announced.get():
-            yield TriggerEvent(announcement(doubts))
+        ended.add_done_callback(lambda _: announced.put_nowait(None))
+        while (announcement := await announced.get()) is not None:
+            yield TriggerEvent(announcement)
         await ended
 
     async def cleanup(self) -> None:
         self._stop.set()
 
-    def _serve(self, services: ServiceSettings, hand_over: Callable[[Sequence[DoubtFacts]], None]) -> None:
-        """Contend and announce until told to stop; ends with what cannot be mended by trying again."""
-        with wiring.hosted_contender(services), wiring.shared_ledger(services.ledger) as ledgers:
-            while not self._stop.wait(self.announce_every_s):
-                try:
-                    doubts = ledgers.evidence.announce(ANNOUNCE_AT_MOST, ANNOUNCE_AGAIN_AFTER_S)
-                except Unavailable as outage:
-                    log.warning("no doubts are announced: %s", outage)
-                    self._stop.wait(5.0)
-                else:
-                    if doubts:
-                        hand_over(doubts)
+    def _announce(self, hand_over: Callable[[Any], None]) -> None:
+        from airflow_kafka_exactly.triggered import announce
 
-
-def announcement(doubts: Sequence[DoubtFacts]) -> Mapping[str, Any]:
-    """An asset event's payload: ids and counts only (payloads would land in Airflow's database and logs)."""
-    return {"doubts": [d.doubt_id for d in doubts], "groups": sorted({d.group_id for d in doubts})}
+        announce(self._stop, self.announce_every_s, hand_over)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from airflow_kafka_exactly.adapters.channel import GrpcChannel, GrpcServer
@@ -24,41 +27,72 @@ from airflow_kafka_exactly.runtime.membership import MemberPorts
 from airflow_kafka_exactly.settings import ElectionSettings, KafkaSettings, LedgerSettings, ServiceSettings
 
 T = TypeVar("T")
+RESOLVE_AGAIN_S = 60.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Held(Generic[T]):
-    value: T
     close: Callable[[T], None]
+    value: Future[T] = field(default_factory=Future)
     holders: int = 0
 
 
 class _PerProcess:
-    """Values that are shared within a process and closed with their last holder."""
+    """Values that are shared within a process and closed with their last holder.
+
+    One holder makes a value, outside of the lock, and the others wait for it: with a service that is away all of them hear so
+    after one time-out, not one after the other.
+    """
 
     def __init__(self) -> None:
-        self._lock, self._pid = threading.RLock(), os.getpid()
+        self._lock, self._pid = threading.Lock(), os.getpid()
         self._held: dict[Hashable, _Held[Any]] = {}
 
     @contextlib.contextmanager
     def shared(self, key: Hashable, make: Callable[[], T], close: Callable[[T], None]) -> Iterator[T]:
+        held, first = self._join(key, close)
+        try:
+            if first:
+                self._make(key, held, make)
+            yield held.value.result()
+        finally:
+            self._leave(key, held)
+
+    def _join(self, key: Hashable, close: Callable[[T], None]) -> tuple[_Held[T], bool]:
         with self._lock:
             if (
                 self._pid != os.getpid()
             ):  # a fork inherits the table, but none of the threads behind its values
                 self._held, self._pid = {}, os.getpid()
             held = self._held.get(key)
+            first = held is None
             if held is None:
-                held = self._held[key] = _Held(make(), close)
+                held = self._held[key] = _Held(close)
             held.holders += 1
+            return held, first
+
+    def _make(self, key: Hashable, held: _Held[T], make: Callable[[], T]) -> None:
         try:
-            yield held.value
-        finally:
+            value = make()
+        except BaseException as failure:
             with self._lock:
-                held.holders -= 1
-                if held.holders == 0:
-                    self._held.pop(key, None)
-                    held.close(held.value)
+                self._forget(key, held)  # whoever comes from now on tries again
+            held.value.set_exception(failure)
+            raise
+        held.value.set_result(value)
+
+    def _leave(self, key: Hashable, held: _Held[T]) -> None:
+        with self._lock:
+            held.holders -= 1
+            last = held.holders == 0
+            if last:
+                self._forget(key, held)
+        if last and held.value.exception() is None:
+            held.close(held.value.result())
+
+    def _forget(self, key: Hashable, held: _Held[T]) -> None:
+        if self._held.get(key) is held:
+            del self._held[key]
 
 
 _process = _PerProcess()
@@ -74,6 +108,29 @@ def shared_directory(settings: ElectionSettings) -> contextlib.AbstractContextMa
     return _process.shared(("directory", settings), lambda: ZooKeeperDirectory(settings), lambda d: d.close())
 
 
+class _Admins:
+    """One admin client for each cluster and login, for as long as somebody has it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._living: weakref.WeakValueDictionary[Hashable, ClusterAdmin] = weakref.WeakValueDictionary()
+
+    def of(self, connection: str, config: Mapping[str, Any], request_timeout_s: float = 10.0) -> ClusterAdmin:
+        key = (os.getpid(), connection, repr(sorted(config.items(), key=str)), request_timeout_s)
+        with self._lock:
+            found = self._living.get(key)
+            if found is None:
+                found = self._living[key] = ClusterAdmin(connection, config, request_timeout_s)
+            return found
+
+
+_admins = _Admins()
+
+
+def admin_of(kafka: KafkaSettings) -> ClusterAdmin:
+    return _admins.of(kafka.connection, kafka.config, kafka.request_timeout_s)
+
+
 class Clusters:
     """Where a group's Kafka is, for the leader's drain: as this process consumes it, else by the connection that the ledger
     names, else by the default one."""
@@ -83,7 +140,7 @@ class Clusters:
         self._known: dict[str, KafkaSettings] = {}
         self._resolve: Callable[[str], Mapping[str, Any]] | None = None
         self._default = ""
-        self._admins: dict[str, KafkaAdmin] = {}
+        self._resolved: dict[str, tuple[float, ClusterAdmin]] = {}
 
     def know(self, kafka: KafkaSettings) -> None:
         with self._lock:
@@ -99,18 +156,22 @@ class Clusters:
         with self._lock:
             known, resolve, default = self._known.get(group_id), self._resolve, self._default
         if known is not None:
-            return self._admin(known.connection, lambda _: known.config)
+            return self._kept(known.connection, lambda: admin_of(known))
         connection = recorded(group_id) or default
-        return self._admin(connection, resolve) if connection and resolve is not None else None
+        if not connection or resolve is None:
+            return None
+        return self._kept(connection, lambda: _admins.of(connection, resolve(connection)))
 
-    def _admin(self, connection: str, resolve: Callable[[str], Mapping[str, Any]]) -> KafkaAdmin:
+    def _kept(self, connection: str, find: Callable[[], ClusterAdmin]) -> ClusterAdmin:
+        """Looked up again after a while: a connection whose password or brokers were changed reaches a leader that goes on."""
         with self._lock:
-            known = self._admins.get(connection)
-        if known is None:
-            known = ClusterAdmin(connection, resolve(connection))
+            found = self._resolved.get(connection)
+        now = time.monotonic()
+        if found is None or now > found[0] + RESOLVE_AGAIN_S:
+            found = (now, find())
             with self._lock:
-                self._admins[connection] = known
-        return known
+                self._resolved[connection] = found
+        return found[1]
 
 
 clusters = Clusters()
@@ -121,6 +182,7 @@ clusters = Clusters()
 def member_ports(services: ServiceSettings, kafka: KafkaSettings, *, guarded: bool) -> Iterator[MemberPorts]:
     """The world as one member sees it. `guarded`: effects run in this process, outside of the ledger's transaction."""
     clusters.know(kafka)
+    admin = admin_of(kafka)
     with (
         shared_ledger(services.ledger) as ledgers,
         shared_directory(services.election) as directory,
@@ -128,8 +190,8 @@ def member_ports(services: ServiceSettings, kafka: KafkaSettings, *, guarded: bo
     ):
         yield MemberPorts(
             ledger=ledgers.member,
-            consumers=KafkaConsumers(kafka),
-            admin=ClusterAdmin(kafka.connection, kafka.config, kafka.request_timeout_s),
+            consumers=KafkaConsumers(kafka, admin),
+            admin=admin,
             directory=directory,
             channel=GrpcChannel(services.channel),
             clock=BootClock(),

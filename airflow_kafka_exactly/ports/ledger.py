@@ -47,6 +47,10 @@ class MemberLedger(Protocol):
 
     def current_incarnation(self, group_id: str, slot: str) -> int: ...
 
+    def last_owner(self, group_id: str, slot: str) -> str:
+        """Of the slot's newest life, whether it lives or not; empty when there was none."""
+        ...
+
     def open_partitions(
         self, life: Life, cluster_id: str, openings: Sequence[Opening]
     ) -> Mapping[Partition, int]:

@@ -24,7 +24,12 @@ from outcomes import await_settled, new_database
 from world import World, make_world
 
 from airflow_kafka_exactly import wiring
+from airflow_kafka_exactly.adapters.postgres import Ledgers
+from airflow_kafka_exactly.adapters.postgres.member import PostgresMemberLedger
+from airflow_kafka_exactly.errors import Unavailable
+from airflow_kafka_exactly.protocol.claims import Life
 from airflow_kafka_exactly.runtime.membership import Membership
+from airflow_kafka_exactly.settings import LedgerSettings
 from airflow_kafka_exactly.triggers import ConsumeTrigger, CoordinatorTrigger
 
 pytestmark = pytest.mark.integration
@@ -202,6 +207,75 @@ async def test_case_10_a_trigger_whose_lease_ended_opens_another_life(world: Wor
         assert (await asyncio.wait_for(asyncio.shield(task), 60))["ending"] == "records"
 
 
+async def test_a_trigger_that_loses_its_slot_to_another_dag_run_waits_for_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Overlapping runs: the first one's triggerer could not reach the ledger for a lease, and the second took the slot."""
+    stage.configure(monkeypatch, lease_s=8, lease_margin_s=3, renew_every_s=1)
+    first = await deferred(world, session_timeout=7)
+    other = {**first.arguments, "owner": "dag/run 2/consume/-1"}
+    cut_off, renew = threading.Event(), PostgresMemberLedger.renew
+
+    def renewed(ledger: PostgresMemberLedger, life: Life, lease_s: float) -> None:
+        if cut_off.is_set() and life.incarnation == mine:
+            raise Unavailable("PostgreSQL", "test", "cut off")
+        renew(ledger, life, lease_s)
+
+    monkeypatch.setattr(PostgresMemberLedger, "renew", renewed)
+    async with running(first) as waiting:
+        await eventually("the first waits", lambda: waits(world))
+        mine = max(m["incarnation"] for m in lives(world))
+        async with running(ConsumeTrigger(**other)) as second:
+            cut_off.set()
+            await eventually("the second has the slot", lambda: mine not in current(world) and current(world))
+            cut_off.clear()
+            await eventually("the first has noticed", lambda: "taken over by" in caplog.text)
+            assert not waiting.done()
+            await cancelled(second)
+        await eventually("the first has it again", lambda: waits(world) and max(current(world)) > mine + 1)
+        world.produce([b"x"])
+        assert (await asyncio.wait_for(asyncio.shield(waiting), 60))["ending"] == "records"
+
+
+def current(world: World) -> list[int]:
+    return [m["incarnation"] for m in lives(world) if m["state"] == "current"]
+
+
+# -- outages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["consume", "announce"])
+async def test_a_trigger_that_starts_while_the_ledger_is_away_waits_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A triggerer and its database that are restarted together: no waiting task may fail of that."""
+    waiter = await deferred(world)
+    trigger = waiter if kind == "consume" else CoordinatorTrigger(announce_every_s=0.1)
+    opened, refused, there = wiring.open_ledger, threading.Semaphore(0), threading.Event()
+
+    def open_ledger(settings: LedgerSettings) -> Ledgers:
+        if there.is_set():
+            return opened(settings)
+        refused.release()
+        raise Unavailable("PostgreSQL", settings.connection, "connection refused")
+
+    monkeypatch.setattr(wiring, "open_ledger", open_ledger)
+    async with running(trigger) as task:
+        for _ in range(2):
+            assert await asyncio.to_thread(refused.acquire, timeout=60)
+        assert not task.done()
+        there.set()
+        if kind == "consume":
+            await eventually("it waits for records", lambda: waits(world))
+            world.produce([b"x"])
+            assert (await asyncio.wait_for(asyncio.shield(task), 60))["ending"] == "records"
+        else:
+            await eventually(
+                "it announces", lambda: "kafka-exactly-contender" in [t.name for t in threading.enumerate()]
+            )
+            assert not task.done()
+
+
 # -- case 16 -----------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +347,22 @@ class Ticker:
             for start, stop in self.stalls
         ]
         return [stall for stall in left if stall > STALL_S]
+
+
+LOADS_NOTHING = """
+import sys
+import airflow.triggers.base
+before = set(sys.modules)
+import airflow_kafka_exactly.triggers, airflow_kafka_exactly.evidence_trigger
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_case_20_a_triggerer_that_imports_our_triggers_imports_nothing_else() -> None:
+    """It does so in its event loop, once: no round of the measurement below would show it."""
+    ran = subprocess.run([sys.executable, "-c", LOADS_NOTHING], capture_output=True, text=True, check=True)
+    ours = {"airflow_kafka_exactly.triggers", "airflow_kafka_exactly.evidence_trigger"}
+    assert set(ran.stdout.split()) - {"airflow_kafka_exactly"} == ours
 
 
 async def test_case_20_no_call_of_ours_holds_the_event_loop(world: World) -> None:

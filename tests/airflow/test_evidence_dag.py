@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput, TaskDeferred
 from doubts import NO_CHECK, PAYMENTS, JustDoubts, collision, raised, raw, vote, window
 
-from airflow_kafka_exactly import evidence_tasks, evidence_trigger
+from airflow_kafka_exactly import evidence_tasks, triggered
 from airflow_kafka_exactly.evidence_dag import DOUBTS, evidence_check_dag
 from airflow_kafka_exactly.evidence_tasks import (
     AskPerson,
@@ -25,7 +25,7 @@ from airflow_kafka_exactly.evidence_tasks import (
     subject_of,
     weigh_doubts,
 )
-from airflow_kafka_exactly.evidence_trigger import EvidenceTrigger, wait_until_ripe
+from airflow_kafka_exactly.evidence_trigger import EvidenceTrigger
 from airflow_kafka_exactly.protocol.claims import DoubtState
 from airflow_kafka_exactly.protocol.record import OffsetRange
 
@@ -171,7 +171,7 @@ def test_the_wait_ends_when_the_last_doubt_is_ripe() -> None:
     ledger = JustDoubts(collision(claim_id=4))
     result = list[Any]()
     waiting = threading.Thread(
-        target=lambda: result.append(wait_until_ripe(ledger, [7], 60, threading.Event()))
+        target=lambda: result.append(triggered.wait_until_ripe(ledger, [7], 60, threading.Event()))
     )
     waiting.start()
     ledger.change(7, claim_id=None)
@@ -180,7 +180,7 @@ def test_the_wait_ends_when_the_last_doubt_is_ripe() -> None:
 
 
 def test_the_wait_ends_after_its_time_and_names_what_still_waits() -> None:
-    waiting = wait_until_ripe(JustDoubts(collision(claim_id=4)), [7], 0, threading.Event())
+    waiting = triggered.wait_until_ripe(JustDoubts(collision(claim_id=4)), [7], 0, threading.Event())
     assert "claim 4" in waiting["7"]
 
 
@@ -189,11 +189,8 @@ async def test_the_trigger_yields_one_event_and_leaves_the_loop_free(monkeypatch
     def shared(settings: object) -> Iterator[Any]:
         yield SimpleNamespace(evidence=JustDoubts(vote(doubt_id=1)))
 
-    async def settings() -> None:
-        return None
-
-    monkeypatch.setattr(evidence_trigger.wiring, "shared_ledger", shared)
-    monkeypatch.setattr(evidence_trigger.hooks, "aledger_settings", settings)
+    monkeypatch.setattr(triggered.wiring, "shared_ledger", shared)
+    monkeypatch.setattr(triggered.hooks, "ledger_settings", lambda: None)
     events = [event.payload async for event in EvidenceTrigger([1], 5.0).run()]
     assert events == [{"doubts": [1], "waiting": {}}]
 
@@ -214,7 +211,7 @@ def test_a_cancelled_trigger_ends_its_thread() -> None:
     ledger, done = JustDoubts(collision(claim_id=4)), threading.Event()
 
     def serve() -> None:
-        wait_until_ripe(ledger, [7], 3600, trigger._stop)
+        triggered.wait_until_ripe(ledger, [7], 3600, trigger._stop)
         done.set()
 
     threading.Thread(target=serve, daemon=True).start()

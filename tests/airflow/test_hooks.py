@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from airflow_kafka_exactly import hooks
-from airflow_kafka_exactly.errors import ConfigurationError
+from airflow_kafka_exactly.errors import ConfigurationError, Unavailable
 
 CONNECTIONS: dict[str, dict[str, Any]] = {
     "kafka_exactly_ledger": {
@@ -26,20 +26,27 @@ CONNECTIONS: dict[str, dict[str, Any]] = {
 def defined(monkeypatch: pytest.MonkeyPatch) -> None:
     for conn_id, fields in CONNECTIONS.items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+    monkeypatch.setattr(hooks, "_found", set())
 
 
-async def test_both_ways_in_give_the_same_settings() -> None:
+def test_settings_come_from_airflows_connections() -> None:
     settings = hooks.service_settings()
-    assert settings == await hooks.aservice_settings()
     assert settings.ledger.schema == "kafka_exactly"
     assert settings.election.hosts == "zk1:1,zk2:2181"
     assert settings.channel.secret == "0123456789abcdef"
-    assert await hooks.aledger_settings() == hooks.ledger_settings() == settings.ledger
+    assert hooks.ledger_settings() == settings.ledger
 
 
-async def test_kafka_settings_come_from_the_providers_connection_type() -> None:
+def test_a_connection_that_was_there_before_is_an_outage_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A triggerer whose API server is away hears "not found": a trigger that begins anew then must not fail its task."""
+    hooks.service_settings()
+    monkeypatch.delenv("AIRFLOW_CONN_KAFKA_EXACTLY_LEDGER")
+    with pytest.raises(Unavailable, match=r"Airflow.*kafka_exactly_ledger"):
+        hooks.service_settings()
+
+
+def test_kafka_settings_come_from_the_providers_connection_type() -> None:
     settings = hooks.kafka_settings("my_kafka", "mine", ["a", "b"], session_timeout_s=20.0)
-    assert settings == await hooks.akafka_settings("my_kafka", "mine", ["a", "b"], session_timeout_s=20.0)
     assert settings.config["bootstrap.servers"] == "broker:9092"
     assert (settings.connection, settings.group_id, settings.topics) == ("my_kafka", "mine", ("a", "b"))
     assert hooks.kafka_settings("my_kafka", "", "a").group_id == "theirs"
@@ -85,15 +92,12 @@ def test_case_21_an_option_that_is_no_number_is_named(monkeypatch: pytest.Monkey
         ),
     ],
 )
-async def test_case_21_a_missing_connection_names_service_and_setting(
+def test_case_21_a_missing_connection_names_service_and_setting(
     conn_id: str, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id.upper()}")
     with pytest.raises(ConfigurationError) as raised:
         hooks.service_settings()
-    with pytest.raises(ConfigurationError) as raised_async:
-        await hooks.aservice_settings()
-    assert str(raised.value) == str(raised_async.value)
     assert all(word in str(raised.value) for word in [*words, conn_id])
 
 

@@ -1,11 +1,17 @@
 """How a leader finds the cluster of a group, and what a process shares."""
 
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from airflow_kafka_exactly.errors import ConfigurationError
+from airflow_kafka_exactly import wiring
+from airflow_kafka_exactly.adapters.kafka import ClusterAdmin
+from airflow_kafka_exactly.errors import ConfigurationError, Unavailable
 from airflow_kafka_exactly.settings import KafkaSettings
 from airflow_kafka_exactly.wiring import Clusters, _PerProcess
 
@@ -75,3 +81,62 @@ def test_a_fork_shares_nothing_with_its_parent(monkeypatch: pytest.MonkeyPatch) 
         assert closed == ["child's"]
         monkeypatch.undo()
     assert closed == ["child's", "parent's"]
+
+
+def test_a_changed_connection_reaches_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    clusters, brokers = Clusters(), ["old:9092"]
+    clusters.resolve_with(lambda _: {"bootstrap.servers": brokers[0]}, "kafka_default")
+    first = clusters.admin("g", nothing_recorded)
+    brokers[0] = "new:9092"
+    assert clusters.admin("g", nothing_recorded) is first, "not at each look"
+    monkeypatch.setattr(wiring, "RESOLVE_AGAIN_S", 0.0)
+    second = clusters.admin("g", nothing_recorded)
+    assert isinstance(second, ClusterAdmin)
+    assert second is not first
+    assert second._config["bootstrap.servers"] == "new:9092"
+    assert clusters.admin("g", nothing_recorded) is second, "nothing has changed"
+
+
+def test_members_and_leader_of_a_process_share_one_admin_client() -> None:
+    clusters, kafka = Clusters(), kafka_settings("a")
+    clusters.know(kafka)
+    assert (
+        wiring.admin_of(kafka)
+        is wiring.admin_of(kafka_settings("b"))
+        is clusters.admin("a", nothing_recorded)
+    )
+    assert wiring.admin_of(replace(kafka, config={"bootstrap.servers": "other:9092"})) is not wiring.admin_of(
+        kafka
+    )
+
+
+def kafka_settings(group: str) -> KafkaSettings:
+    return KafkaSettings(
+        connection="c", config={"bootstrap.servers": "k:9092"}, group_id=group, topics=("t",)
+    )
+
+
+def test_those_who_wait_for_a_value_hear_of_one_failure_and_the_next_one_tries_again() -> None:
+    shared, may_fail, asked = _PerProcess(), threading.Event(), []
+
+    def make() -> str:
+        asked.append("once")
+        assert may_fail.wait(30)
+        raise Unavailable("PostgreSQL", "test", "away")
+
+    def use() -> Exception | None:
+        try:
+            with shared.shared("key", make, lambda _: None):
+                return None
+        except Unavailable as away:
+            return away
+
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(use) for _ in range(8)]
+        while shared._held["key"].holders < 8:
+            time.sleep(0.01)
+        may_fail.set()
+        assert all(isinstance(w.result(30), Unavailable) for w in waiting)
+    assert asked == ["once"]
+    with shared.shared("key", lambda: "there again", lambda _: None) as value:
+        assert value == "there again"

@@ -42,7 +42,7 @@ class ClusterAdmin:
     def __init__(self, connection: str, config: Mapping[str, Any], request_timeout_s: float = 10.0) -> None:
         self._timeout_s = request_timeout_s
         self._config = admin_config(config, request_timeout_s)
-        self._trouble = Trouble(connection)
+        self._trouble = Trouble(connection, config)
         self._opening = threading.Lock()
         self._client: AdminClient | None = None
 
@@ -221,7 +221,7 @@ class ClusterAdmin:
         )  # the client's own time-out comes first
         while True:
             try:
-                return future.result(_LOOK_S)
+                answer = future.result(_LOOK_S)
             except FutureTimeout:
                 self._kafka()
                 self._trouble.raise_hopeless()
@@ -230,6 +230,9 @@ class ClusterAdmin:
             except KafkaException as failed:
                 self._kafka()
                 raise self._named(failed.args[0]) from failed
+            else:
+                self._trouble.all_well()
+                return answer
 
     def _named(self, error: KafkaError) -> Exception:
         code, told = error.code(), f"Kafka (connection {self._trouble.connection!r}): {error.str()}"

@@ -66,7 +66,7 @@ class KafkaGroupConsumer:
         self._listener, self._admin = listener, admin
         self._on_lost_records = settings.on_lost_records
         config = consumer_config(settings, slot)
-        self._trouble = Trouble(settings.connection, config.pop("error_cb", None))
+        self._trouble = Trouble(settings.connection, settings.config, config.pop("error_cb", None))
         self._topics = TopicWatch(admin, settings.topics)
         self._openings = Openings(settings, admin, self._topics, self._trouble)
         self._ownership = Ownership()
@@ -314,6 +314,7 @@ class KafkaGroupConsumer:
         if openings:
             starts = self._listener.assigned(openings)
             self._ownership.add({o.partition: starts[o.partition] for o in openings})
+            self._trouble.served = True
 
     def _start(self, key: Key) -> int:
         owned = self._ownership.get(key)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from airflow_kafka_exactly.adapters.kafka.admin import ClusterAdmin
-from airflow_kafka_exactly.errors import TopicMissing, Unavailable
+from airflow_kafka_exactly.errors import ConfigurationError, TopicMissing, Unavailable
 from airflow_kafka_exactly.ports import TopicFacts
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,10 @@ class TopicWatch:
         except TopicMissing:
             if self._is_gone(asked_at):
                 raise
-        except Unavailable as failed:
+        except (
+            Unavailable,
+            ConfigurationError,
+        ) as failed:  # it has been allowed before, when this watch began
             log.warning("topic ids not looked up: %s", failed)
             self._not_before = time.monotonic() + _AFTER_FAILURE_S
         else:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -61,11 +62,24 @@ _QUIET_S: Final = 30.0
 """A broker that is away is tried several times a second; each kind of news is logged so often."""
 
 
+_worked: set[str] = set()
+"""What brokers have answered this process with: credentials that were good once and are refused now are an outage (a broker
+whose cache is stale, a directory that is away), which passes, and ends nobody who works."""
+
+
 class Trouble:
     """What was last heard of the brokers, and the error that follows from it."""
 
-    def __init__(self, connection: str, also: Callable[[KafkaError], Any] | None = None) -> None:
+    def __init__(
+        self,
+        connection: str,
+        config: Mapping[str, Any],
+        also: Callable[[KafkaError], Any] | None = None,
+    ) -> None:
         self.connection = connection
+        self.served = False
+        """By a consumer that has been given its partitions: what is forbidden from then on was allowed before."""
+        self._login = _login(connection, config)
         self._also = also
         self._last: KafkaError | None = None
         self._logged: dict[int, float] = {}
@@ -82,16 +96,21 @@ class Trouble:
             self._also(error)
 
     def all_well(self) -> None:
+        """A broker has answered."""
         self._last = None
+        _worked.add(self._login)
 
     def raise_hopeless(self) -> None:
-        """Wrong credentials stay wrong."""
-        if self._last is not None and self._last.code() in _CREDENTIALS:
+        """Credentials that were never good stay wrong."""
+        if self._last is not None and self._hopeless(self._last.code()):
             raise self.error(self._last)
+
+    def _hopeless(self, code: int) -> bool:
+        return code in _CREDENTIALS and self._login not in _worked
 
     def unavailable(self, error: KafkaError | None) -> KafkaExactlyError:
         """Nobody answered, or not in time."""
-        if self._last is not None and self._last.code() in _CREDENTIALS:
+        if self._last is not None and self._hopeless(self._last.code()):
             return self.error(self._last)
         told = self._last or error
         detail = told.str() if told is not None else "no answer in time"
@@ -104,11 +123,11 @@ class Trouble:
         code, kafka = error.code(), f"Kafka (connection {self.connection!r})"
         if code in _FENCED:
             return Fenced(f"{kafka}: another process works in this slot now: {error.str()}")
-        if code in _CREDENTIALS:
+        if self._hopeless(code):
             return ConfigurationError(
                 f"{kafka} refuses the credentials: correct security.protocol, sasl.* or ssl.* in its extra ({error.str()})"
             )
-        if code in _FORBIDDEN:
+        if code in _FORBIDDEN and not self.served:
             return ConfigurationError(
                 f"{kafka} forbids it: the user of this connection needs read access to the topics and the group ({error.str()})"
             )
@@ -135,8 +154,15 @@ class Trouble:
             ) from refused
 
 
+def _login(connection: str, config: Mapping[str, Any]) -> str:
+    """Where and as whom, without keeping a password."""
+    parts = ("bootstrap", "metadata.broker", "security", "sasl", "ssl")
+    whom = sorted((key, repr(value)) for key, value in config.items() if key.startswith(parts))
+    return hashlib.sha256(repr((connection, whom)).encode()).hexdigest()
+
+
 def is_fatal_event(error: KafkaError) -> bool:
-    """Whether an error event of a consumer ends it; the others pass by themselves."""
+    """Whether an error event of a consumer comes out of its poll; the others are only logged."""
     return error.fatal() or error.code() in _FENCED | _CREDENTIALS | _FORBIDDEN | _WRONG | _OTHER_PROTOCOL
 
 

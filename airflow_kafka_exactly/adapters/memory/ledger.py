@@ -100,6 +100,15 @@ class MemoryMemberLedger:
             mine = [n.incarnation for n in self._state.lives if (n.group_id, n.slot) == (group_id, slot)]
             return max(mine, default=0)
 
+    def last_owner(self, group_id: str, slot: str) -> str:
+        with self._state.lock:
+            mine = [
+                row
+                for row in self._state.lives.values()
+                if (row.life.group_id, row.life.slot) == (group_id, slot)
+            ]
+            return max(mine, key=lambda row: row.life.incarnation).asked.owner if mine else ""
+
     def open_partitions(
         self, life: Life, cluster_id: str, openings: Sequence[Opening]
     ) -> Mapping[Partition, int]:

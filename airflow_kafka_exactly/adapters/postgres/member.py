@@ -76,6 +76,9 @@ class PostgresMemberLedger:
     def current_incarnation(self, group_id: str, slot: str) -> int:
         return int(self._db.row(self._sql["current_incarnation"], {"group": group_id, "slot": slot})[0])
 
+    def last_owner(self, group_id: str, slot: str) -> str:
+        return str(self._db.row(self._sql["last_owner"], {"group": group_id, "slot": slot})[0])
+
     def open_partitions(
         self, life: Life, cluster_id: str, openings: Sequence[Opening]
     ) -> Mapping[Partition, int]:

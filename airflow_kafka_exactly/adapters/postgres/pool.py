@@ -60,6 +60,14 @@ _MISCONFIGURED = re.compile(
 )
 
 
+_PASSING = re.compile("temporary failure in name resolution", re.IGNORECASE)
+"""The resolver did not answer, so nobody knows whether the name is wrong."""
+
+_worked: set[str] = set()
+"""What this process has connected with: from then on the same refusal is an outage (a failover of the server, its name, its
+catalogue of users), which passes, and ends nobody who works."""
+
+
 def connect_arguments(settings: LedgerSettings) -> dict[str, Any]:
     """What every connection to the ledger is opened with, beside `settings.conninfo`."""
     return {
@@ -74,12 +82,13 @@ def connect_arguments(settings: LedgerSettings) -> dict[str, Any]:
 
 
 def connect(settings: LedgerSettings) -> Connection:
-    """One connection outside of the pools. `ConfigurationError` when it can never work, else `Unavailable`."""
+    """One connection outside of the pools. `ConfigurationError` when it cannot work and never has, else `Unavailable`."""
     try:
         connection = psycopg.connect(settings.conninfo, **connect_arguments(settings))
         _prepared(connection, settings)
     except (psycopg.OperationalError, psycopg.ProgrammingError) as exc:
         raise connect_error(settings, exc) from exc
+    _worked.add(settings.conninfo)
     return connection
 
 
@@ -93,7 +102,8 @@ def _prepared(connection: Connection, settings: LedgerSettings) -> None:
 
 def connect_error(settings: LedgerSettings, exc: Exception) -> KafkaExactlyError:
     text = str(exc).strip()
-    if isinstance(exc, psycopg.ProgrammingError) or _MISCONFIGURED.search(text):
+    wrong = isinstance(exc, psycopg.ProgrammingError) or _MISCONFIGURED.search(text)
+    if wrong and settings.conninfo not in _worked and not _PASSING.search(text):
         return ConfigurationError(
             f"PostgreSQL (connection {settings.connection!r}): {text}. Correct that connection's host, port, schema "
             "(database), login or password."

@@ -34,6 +34,15 @@ def test_a_slot_of_a_live_life_of_another_task_instance_is_busy(stage: Stage) ->
     assert stage.life("a", owner="dag.task run 2").incarnation == 2
 
 
+def test_a_slot_s_last_owner_is_that_of_its_newest_life(stage: Stage) -> None:
+    assert stage.member.last_owner(GROUP, "a") == ""
+    stage.member.close_life(stage.life("a", owner="run 1"))
+    assert stage.member.last_owner(GROUP, "a") == "run 1"
+    stage.life("a", owner="run 2")
+    assert stage.member.last_owner(GROUP, "a") == "run 2"
+    assert stage.member.last_owner(GROUP, "b") == ""
+
+
 def test_a_slot_that_was_signed_off_is_free_at_once(stage: Stage) -> None:
     stage.member.close_life(stage.life("a", owner="run 1"))
     assert stage.life("a", owner="run 2").incarnation == 2

@@ -12,6 +12,10 @@ select kafka_exactly.close_life(%(group)s, %(slot)s, %(incarnation)s)
 -- name: current_incarnation
 select coalesce(max(incarnation), 0) from kafka_exactly.member_life where group_id = %(group)s and slot = %(slot)s
 
+-- name: last_owner
+select coalesce((select owner from kafka_exactly.member_life where group_id = %(group)s and slot = %(slot)s
+                  order by incarnation desc limit 1), '')
+
 -- name: open_partitions
 select topic_id, number, topic, start
   from kafka_exactly.open_partitions(%(group)s, %(slot)s, %(incarnation)s, %(cluster)s, %(openings)s)
