@@ -50,7 +50,7 @@ class Hammer:
             life, self.stage.part(start, stop, doubtful), epoch=self.stage.epoch
         ).granted:
             self.run(life, claim, chance)
-        for redo in self.stage.member.claim_released(life, self.stage.epoch, 3):
+        for redo in self.stage.claim_released(life, self.stage.epoch, 3):
             self.run(life, redo.claim, chance)
 
     def run(self, life: Life, claim: Claim, chance: random.Random) -> None:

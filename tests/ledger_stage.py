@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from airflow_kafka_exactly.protocol.claims import (
     Mark,
     Opening,
     OpenLife,
+    Redo,
     Segment,
     Verdict,
 )
@@ -60,6 +60,7 @@ class Stage:
         self.member, self.leader, self.evidence = ledger.member, ledger.leader, ledger.evidence
         self.report = ledger.report
         self.epoch = 0
+        self._steps = itertools.count(1)
         self.gaps: set[int] = set()
 
     # -- time: what differs between the two
@@ -111,12 +112,19 @@ class Stage:
         return ClaimPart(batch, tuple(Segment(p, any(a <= p.start < b for a, b in doubtful)) for p in pieces))
 
     def ask(
-        self, life: Life, *parts: ClaimPart, unit: bool = False, attempt: str = "", epoch: int = -1
+        self, life: Life, *parts: ClaimPart, unit: bool = False, step: int = 0, epoch: int = -1
     ) -> ClaimResult:
         request = ClaimRequest(
-            life, self.epoch if epoch < 0 else epoch, attempt or str(uuid.uuid4()), parts, unit
+            life, self.epoch if epoch < 0 else epoch, step or self.next_step(), parts, unit
         )
         return self.member.claim(request)
+
+    def next_step(self) -> int:
+        """Of any life: numbers need only grow."""
+        return next(self._steps)
+
+    def claim_released(self, life: Life, epoch: int, limit: int, *, step: int = 0) -> Sequence[Redo]:
+        return self.member.claim_released(life, epoch, step or self.next_step(), limit)
 
     def claim(self, life: Life, start: int, stop: int, *, unit: bool = False) -> Claim:
         """Claim a range that nothing stands in the way of."""
@@ -243,7 +251,7 @@ class PostgresStage(Stage):
 
     def empty(self) -> None:
         """Forget everything, for the next example of a property test. The audit trail refuses, so it stays."""
-        self.epoch, self.gaps = 0, set()
+        self.epoch, self.gaps, self._steps = 0, set(), itertools.count(1)
         self.sql(
             "truncate kafka_exactly.lost_range, kafka_exactly.doubt_record, kafka_exactly.dead_letter,"
             " kafka_exactly.orphan_commit, kafka_exactly.claim,"

@@ -59,8 +59,8 @@ class MemberLedger(Protocol):
         ...
 
     def claim(self, request: ClaimRequest) -> ClaimResult:
-        """The arbiter (S5). `StaleEpoch` or `Fenced` leave nothing behind. Doubts are written with their payload in
-        bounded chunks; the frontier returned is that of the last durable chunk."""
+        """The arbiter (S5). `StaleEpoch` or `Fenced` leave nothing behind and use up no number. Doubts are written with their
+        payload in bounded chunks; the frontier returned is that of the last durable chunk."""
         ...
 
     def mark(self, life: Life, marks: Sequence[Mark]) -> Mapping[Partition, int]:
@@ -88,8 +88,9 @@ class MemberLedger(Protocol):
         the claim's start like `raise_doubt`. Returns the frontier."""
         ...
 
-    def claim_released(self, life: Life, epoch: int, limit: int) -> Sequence[Redo]:
-        """Claim released, durable doubts of the group by compare-and-set on their rows, lowest offsets first."""
+    def claim_released(self, life: Life, epoch: int, step: int, limit: int) -> Sequence[Redo]:
+        """Claim released, durable doubts of the group by compare-and-set on their rows, lowest offsets first. `step` is of the
+        same numbers as a `ClaimRequest`'s, and is asked again like it."""
         ...
 
     def effect_transaction(self, life: Life, claim_id: int, applied: int) -> AbstractContextManager[Any]:

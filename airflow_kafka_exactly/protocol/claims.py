@@ -111,8 +111,9 @@ class ClaimRequest:
     life: Life
     epoch: int
     """Of the votes. An older one than the ledger's raises `StaleEpoch`."""
-    attempt: str
-    """A uuid per batch: asking again with the same one, after a lost answer, returns what was granted the first time."""
+    step: int
+    """The life's next number, one for each question. One that is not greater than the last that was answered grants nothing new:
+    asked again after a lost answer, it returns what it was granted the first time, whatever the epoch is by then."""
     parts: tuple[ClaimPart, ...]
     unit: bool = False
     """A batch function: each granted range is one unit with one start, one mark and one check."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 
 from airflow_kafka_exactly.errors import StaleEpoch
 from airflow_kafka_exactly.protocol.claims import Claim, ClaimRequest, ClaimResult, Redo
@@ -33,8 +33,8 @@ class Member:
         self._ledger, self._clock = membership.ports.ledger, membership.ports.clock
         self._epoch = 0
         self._redo_at = self._ends_looked_at = self._clock.now()
-        self._redo_unanswered = False
-        """Doubts were asked for and no answer came: they may be ours already, and then nobody counts them as released."""
+        self._steps = count(1)
+        """Numbers the questions that may grant something. Only this thread asks them, each until it is answered."""
         self._idle_since: float | None = None
         self._without_since: float | None = None
         """Since when no partition is assigned."""
@@ -91,7 +91,6 @@ class Member:
 
     def _claim(self, voted: VotedBatch, held: tuple[HeldPart, ...]) -> ClaimResult:
         """Ask the arbiter; a refused epoch means that a newer leader has to be asked first (S4)."""
-        attempt = str(uuid.uuid4())
         while True:
             votes = {
                 p.batch.partition: v
@@ -101,7 +100,7 @@ class Member:
             request = ClaimRequest(
                 life=self._in.life,
                 epoch=voted.answer.epoch,
-                attempt=attempt,
+                step=next(self._steps),
                 parts=tuple(claim_part(p.batch, votes[p.batch.partition]) for p in held),
                 unit=self._unit,
             )
@@ -149,23 +148,22 @@ class Member:
                 self._in.committer.again({p: frontiers[p] for p in notice.partitions if p in frontiers})
 
     def _redo_released(self) -> bool:
-        if self._clock.now() < self._redo_at or not (self._redo_unanswered or self._released()):
+        if self._clock.now() < self._redo_at or not self._released():
             return False
         if self._epoch == 0:
             self._epoch = self._in.voter.epoch()
         self._in.lease.await_trust()
         left = self._left()
         limit = REDO_RECORDS if left is None else min(left, REDO_RECORDS)
-        self._redo_unanswered = True
+        step = next(self._steps)
         try:
             redos = self._in.background.persist(
-                lambda: self._ledger.claim_released(self._in.life, self._epoch, limit),
+                lambda: self._ledger.claim_released(self._in.life, self._epoch, step, limit),
                 "claiming doubts",
             )
         except StaleEpoch:
             self._epoch = self._in.voter.epoch()
             return False
-        self._redo_unanswered = False
         for redo in redos:
             self._redo(redo)
         self._redo_at = self._clock.now()  # there may be more

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -100,7 +99,7 @@ def raise_a_doubt(ledgers: Ledgers, topic: str, topic_id: str = "topic-id", grou
     epoch = ledgers.leader.raise_epoch("me")
     batch = PartitionBatch(place, OffsetRange(0, 1), (raw(0),))
     part = ClaimPart(batch, (Segment(OffsetRange(0, 1), False),))
-    (claim,) = ledgers.member.claim(ClaimRequest(life, epoch, str(uuid.uuid4()), (part,))).granted
+    (claim,) = ledgers.member.claim(ClaimRequest(life, epoch, 1, (part,))).granted
     ledgers.member.raise_doubt(life, claim, [raw(0)], 1, "ValueError: no")
 
 

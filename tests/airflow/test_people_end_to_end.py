@@ -1,7 +1,6 @@
 """A record that nobody can decide reaches a person through all of Airflow's processes, and their answer the ledger."""
 
 import json
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,7 @@ def claimed(ledgers: Ledgers, life: Life, batch: PartitionBatch) -> Any:
     """With the current leader's epoch."""
     epoch = wait_for(lambda: ledgers.report.status()["epoch"], 60)
     part = ClaimPart(batch, (Segment(batch.range, False),))
-    return ledgers.member.claim(ClaimRequest(life, epoch, str(uuid.uuid4()), (part,))).granted
+    return ledgers.member.claim(ClaimRequest(life, epoch, 1 + batch.range.start, (part,))).granted
 
 
 def doubts_of_people(ledgers: Ledgers) -> dict[int, Any]:

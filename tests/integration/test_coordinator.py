@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-import uuid
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -133,7 +132,7 @@ def test_s8_settled_records_of_a_closed_life_reach_the_offset_of_an_empty_group(
             partition, OffsetRange(0, 10), tuple(RawRecord(n, None, b"v", (), 0) for n in range(10))
         )
         parts = (ClaimPart(batch, (Segment(OffsetRange(0, 10), False),)),)
-        request = ClaimRequest(life, leader.state().epoch, str(uuid.uuid4()), parts)
+        request = ClaimRequest(life, leader.state().epoch, 1, parts)
         (claim,) = ledgers.member.claim(request).granted
         ledgers.member.mark(life, [Mark(claim.claim_id, 10, 10)])
         ledgers.member.close_life(life)  # its offset commit was never sent

@@ -96,7 +96,7 @@ def redo_all(stage: PostgresStage, life: Life) -> int:
     """What evidence makes of every doubt, without any check, and what it releases is done again."""
     for facts in stage.doubts():
         stage.weigh(facts)
-    redos = stage.member.claim_released(life, stage.epoch, 10)
+    redos = stage.claim_released(life, stage.epoch, 10)
     for redo in redos:
         claim = redo.claim
         with stage.member.effect_transaction(life, claim.claim_id, claim.range.stop) as cursor:

@@ -67,7 +67,7 @@ def test_no_default_of_a_database_changes_a_story(hostile: PostgresStage) -> Non
     assert stage.doubt(b, 10, 12).new_doubts == 2
     (first, _second) = stage.doubts()
     assert stage.decide(first, Verdict.NOT_APPLIED)
-    (redo,) = stage.member.claim_released(b, 0, 10)
+    (redo,) = stage.claim_released(b, 0, 10)
     assert redo.records == (record(10),)
     assert stage.ask(b, stage.part(3, 5)).new_doubts == 2
     with stage.member.effect_transaction(a, claim.claim_id, 5) as cursor:

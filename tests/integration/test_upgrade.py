@@ -75,7 +75,7 @@ def test_after_the_upgrade_no_effect_is_repeated_and_no_record_is_lost(old: Ledg
     assert {d.range.start for d in stage.doubts()} == {14, 15}
     for doubt in stage.doubts():
         assert stage.decide(doubt, Verdict.NOT_APPLIED)
-    for redo in stage.member.claim_released(life, 0, 10):
+    for redo in stage.claim_released(life, 0, 10):
         ran[redo.claim.range.start] += 1
         stage.apply(life, redo.claim)
     assert ran == [1] * RECORDS

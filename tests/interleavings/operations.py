@@ -3,12 +3,11 @@ of their own: the ledger in memory is tried with all orders of these."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from interleavings.scenes import ATTEMPT, LEASE_S, Scene, records
+from interleavings.scenes import LEASE_S, Scene, records
 from ledger_stage import CLUSTER, GROUP, PLACE
 
 from airflow_kafka_exactly.protocol.claims import (
@@ -160,15 +159,16 @@ def assign_to_b(p: Party) -> Steps:
 # -- claims ------------------------------------------------------------------------------------------------------------
 
 
+# Each question has a number of its own, so that any order of them means the same on both ledgers.
 def _claim(
     p: Party,
     life: Life,
     start: int,
     stop: int,
     *,
+    step: int,
     doubtful: bool = False,
     unit: bool = False,
-    attempt: str = "",
 ) -> Steps:
     yield from ()
     span = OffsetRange(start, stop)
@@ -176,7 +176,7 @@ def _claim(
         ClaimPart(PartitionBatch(x, span, records(start, stop)), (Segment(span, doubtful),))
         for x in p.scene.parts
     ]
-    request = ClaimRequest(life, p.scene.votes_epoch, attempt or str(uuid.uuid4()), tuple(asked), unit)
+    request = ClaimRequest(life, p.scene.votes_epoch, step, tuple(asked), unit)
     answer = p.ledger.member.claim(request)
     while p.later:
         store = p.later.pop(0)
@@ -196,22 +196,22 @@ def _numbered(found: Any) -> Frontiers:
 
 @operation()
 def claim_by_b(p: Party) -> Steps:
-    return (yield from _claim(p, p.scene.b, 0, 8))
+    return (yield from _claim(p, p.scene.b, 0, 8, step=1001))
 
 
 @operation()
 def claim_unit_by_b(p: Party) -> Steps:
-    return (yield from _claim(p, p.scene.b, 2, 11, unit=True))
+    return (yield from _claim(p, p.scene.b, 2, 11, step=1002, unit=True))
 
 
 @operation()
 def doubt_by_b(p: Party) -> Steps:
-    return (yield from _claim(p, p.scene.b, 1, 10, doubtful=True))
+    return (yield from _claim(p, p.scene.b, 1, 10, step=1003, doubtful=True))
 
 
 @operation()
 def claim_next_by_a(p: Party) -> Steps:
-    return (yield from _claim(p, p.scene.a, 9, 12))
+    return (yield from _claim(p, p.scene.a, 9, 12, step=1004))
 
 
 @operation(holds)
@@ -220,13 +220,13 @@ def claim_again(p: Party) -> Steps:
     assert p.scene.holder is not None
     return (
         yield from _claim(
-            p, p.scene.holder, 1, 6, attempt=ATTEMPT, unit=bool(p.scene.claim and p.scene.claim.unit)
+            p, p.scene.holder, 1, 6, step=p.scene.step, unit=bool(p.scene.claim and p.scene.claim.unit)
         )
     )
 
 
-def _redo(p: Party, life: Life) -> Any:
-    given = p.ledger.member.claim_released(life, p.scene.votes_epoch, 2)
+def _redo(p: Party, life: Life, step: int) -> Any:
+    given = p.ledger.member.claim_released(life, p.scene.votes_epoch, step, 2)
     return sorted(
         (g.claim.partition.number, g.claim.range.start, g.claim.range.stop, [r.offset for r in g.records])
         for g in given
@@ -236,13 +236,13 @@ def _redo(p: Party, life: Life) -> Any:
 @operation()
 def redo_by_a(p: Party) -> Steps:
     yield from ()
-    return _redo(p, p.scene.a)
+    return _redo(p, p.scene.a, 1005)
 
 
 @operation()
 def redo_by_b(p: Party) -> Steps:
     yield from ()
-    return _redo(p, p.scene.b)
+    return _redo(p, p.scene.b, 1006)
 
 
 # -- running -----------------------------------------------------------------------------------------------------------

@@ -105,8 +105,11 @@ fault(
 
 # -- guards that hold nothing ------------------------------------------------------------------------------------------
 
-fault("epoch_looked_at_without_its_lock", ("require_epoch", "for share;", ";"))
-fault("life_looked_at_without_its_lock", ("require_current", "for share;", ";"))
+fault(
+    "epoch_looked_at_without_its_lock",
+    ("require_epoch", "perform pg_advisory_xact_lock_shared(epoch_key());", ""),
+)
+fault("life_looked_at_without_its_lock", ("require_current", "for no key update;", ";"))
 fault("partitions_not_locked", ("lock_partitions", "for no key update", ""))
 fault("give_back_without_the_partition", ("give_back", LOCK, ""))
 fault("raise_doubt_without_the_partition", ("raise_doubt", LOCK, ""))
@@ -125,8 +128,8 @@ fault(
     "fence_without_the_claims",
     (
         "fence",
-        "order by partition_id, range_start for update loop",
-        "order by partition_id, range_start loop",
+        "perform from claim where life_id = life and state = 'open' order by partition_id, range_start for update;",
+        "",
     ),
 )
 fault(
@@ -153,11 +156,12 @@ fault("verdict_while_a_claim_runs", ("decide", "if held or", "if"))
 fault("fence_before_the_lease_ends", ("fence", "and lease_until < now()", ""))
 fault(
     "redo_claimed_twice",
-    (
-        "claim_released",
-        "where doubt_id = any(wanted) and state = 'released' and durable",
-        "where doubt_id = any(wanted)",
-    ),
+    ("claim_released", "and d.state = 'released' and d.durable", "and d.durable"),
+    ("claim_released", "and state = 'released' and durable", "and durable"),
+)
+fault(
+    "late_copy_granted_again",
+    ("claim_part", "continue when p_step <= me.step and", "continue when false and"),
 )
 fault(
     "redo_given_back_as_closed",

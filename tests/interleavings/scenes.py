@@ -33,7 +33,8 @@ class Scene:
     """The epoch of the members' votes."""
     epoch: int
     """The epoch that the leader believes to be its own."""
-    attempt: str
+    step: int
+    """The number under which `holder` was granted its claim."""
     happened: set[tuple[int, int]] = field(default_factory=set)
     """(partition, offset) of each record whose effect has happened."""
     holder: Life | None = None
@@ -76,9 +77,6 @@ def build(name: str, stage: Stage) -> Scene:
     return built
 
 
-ATTEMPT = "00000000-0000-4000-8000-00000000000a"
-
-
 def _base(
     stage: Stage, *, parts: tuple[Partition, ...] = (PLACE,), unit: bool = False, alive: bool = False
 ) -> Scene:
@@ -87,13 +85,14 @@ def _base(
     a, b = (stage.life(slot, opened=False, lease_s=LEASE_S) for slot in "ab")
     for life in (b, a):
         stage.member.open_partitions(life, "cluster-1", [Opening(p, 0, False) for p in parts])
-    scene = Scene("", a, b, stage.epoch, stage.epoch, ATTEMPT, parts=parts)
+    scene = Scene("", a, b, stage.epoch, stage.epoch, 0, parts=parts)
     for part in parts:
         first = stage.ask(a, _part(stage, part, 0, 1)).granted[0]
         _mark(stage, a, first, 1, 1)
         stage.member.refused(a, {part: 1}, "REBALANCE_IN_PROGRESS")
         stage.ask(b, _part(stage, part, 6, 9, doubtful=True))
-    claims = stage.ask(a, *(_part(stage, p, 1, 6) for p in parts), unit=unit, attempt=ATTEMPT).granted
+    scene.step = stage.next_step()
+    claims = stage.ask(a, *(_part(stage, p, 1, 6) for p in parts), unit=unit, step=scene.step).granted
     for claim in claims:
         started, applied = (6, 1) if unit else (4, 2)
         _mark(stage, a, claim, started, applied)
@@ -162,7 +161,8 @@ def window(stage: Stage) -> Scene:
 @scene
 def window_stored(stage: Stage) -> Scene:
     made = _fenced(stage)
-    claim = stage.ask(made.b, _part(stage, PLACE, 1, 6), attempt=ATTEMPT).granted[0]
+    made.step = stage.next_step()
+    claim = stage.ask(made.b, _part(stage, PLACE, 1, 6), step=made.step).granted[0]
     made.holder, made.claim = made.b, claim
     return made
 
@@ -180,7 +180,7 @@ def released_window(stage: Stage) -> Scene:
 def redo(stage: Stage) -> Scene:
     """a redoes the released record; it has begun."""
     made = _base(stage)
-    (given,) = stage.member.claim_released(made.a, stage.epoch, 1)
+    (given,) = stage.claim_released(made.a, stage.epoch, 1)
     _mark(stage, made.a, given.claim, 9, 0)
     made.happened.add((0, 8))
     made.redo = replace(given, claim=replace(given.claim, started=9))
@@ -190,7 +190,7 @@ def redo(stage: Stage) -> Scene:
 @scene
 def redo_not_begun(stage: Stage) -> Scene:
     made = _base(stage)
-    (made.redo,) = stage.member.claim_released(made.a, stage.epoch, 1)
+    (made.redo,) = stage.claim_released(made.a, stage.epoch, 1)
     return made
 
 

@@ -143,7 +143,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(slot=st.sampled_from("ab"))
     def redo(self, slot: str) -> None:
         process = self.processes[slot]
-        for given in self.stage.member.claim_released(process.life, self.stage.epoch, 2):
+        for given in self.stage.claim_released(process.life, self.stage.epoch, 2):
             assert given.records, "S2: only a doubt with its payload is claimed"
             process.hand.append((given.claim, list(given.records)))
 

@@ -112,11 +112,14 @@ class Checks:
         if what == "kafka.commit":
             self.committing(process, args[0], positions)
         elif what in CLAIMING:
-            life, epoch = (args[0].life, args[0].epoch) if what == "ledger.claim" else args[:2]
+            asked = args[0]
+            life, epoch, step = (asked.life, asked.epoch, asked.step) if what == "ledger.claim" else args[:3]
             row = self._state.lives.get(life)
+            again = row is not None and step <= row.step
             self._held[process.name] = (
-                epoch == self._state.epoch,
+                again or epoch == self._state.epoch,
                 row is not None and row.state == "current",
+                self._state.newest_claim if again else None,
             )
         elif what in LIFE_GUARDED:
             row = self._state.lives.get(args[0])
@@ -180,7 +183,9 @@ class Checks:
         granted = result.granted if what == "ledger.claim" else [redo.claim for redo in result]
         if not granted and what != "ledger.claim":
             return
-        epoch_ok, life_ok = held
+        epoch_ok, life_ok, newest = held
+        if newest is not None and any(claim.claim_id > newest for claim in granted):
+            self.violate(f"L1: {what} of {process} was granted anew under a number that was answered before")
         if not epoch_ok:
             self.violate(f"S4: {what} of {process} was granted with the votes of an old epoch")
         if not life_ok:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from airflow_kafka_exactly.adapters.memory import ledger, ledger_evidence, ledger_leader, ledger_rules
 from airflow_kafka_exactly.adapters.memory import ledger_arbiter as arbiter
-from airflow_kafka_exactly.adapters.memory import ledger_evidence, ledger_leader, ledger_rules
 from airflow_kafka_exactly.adapters.memory.ledger import MemoryMemberLedger
 from airflow_kafka_exactly.adapters.memory.ledger_evidence import MemoryEvidenceLedger
 from airflow_kafka_exactly.adapters.memory.ledger_leader import MemoryLeaderLedger
@@ -196,15 +196,13 @@ def applied_is_not_monotone() -> None:
 
 def judging(change: Callable[..., Any]) -> None:
     judge = arbiter._judge
-    arbiter._judge = lambda place, life, attempt, at, doubtful: change(
-        judge, place, life, attempt, at, doubtful
-    )
+    arbiter._judge = lambda place, life, step, at, doubtful: change(judge, place, life, step, at, doubtful)
 
 
 @planted
 def arbiter_blind_to_claims() -> None:
-    def blind(judge: Any, place: Any, life: Any, attempt: str, at: int, doubtful: bool) -> Any:
-        what, claim = judge(place, life, attempt, at, doubtful)
+    def blind(judge: Any, place: Any, life: Any, step: int, at: int, doubtful: bool) -> Any:
+        what, claim = judge(place, life, step, at, doubtful)
         return ("free", None) if what == "collision" else (what, claim)
 
     judging(blind)
@@ -213,7 +211,7 @@ def arbiter_blind_to_claims() -> None:
 
 def _insert_anyway(state: Any, place: Any, life: Any, request: Any, span: Any) -> Any:
     claim = ClaimRow(  # type: ignore[name-defined] # noqa: F821 - in the arbiter's module
-        state.next_claim(), life, request.attempt, span.start, span.stop, span.start, span.start, request.unit
+        state.next_claim(), life, request.step, span.start, span.stop, span.start, span.start, request.unit
     )
     place.claims.append(claim)
     return claim
@@ -221,8 +219,8 @@ def _insert_anyway(state: Any, place: Any, life: Any, request: Any, span: Any) -
 
 @planted
 def arbiter_blind_to_doubts() -> None:
-    def blind(judge: Any, place: Any, life: Any, attempt: str, at: int, doubtful: bool) -> Any:
-        what, claim = judge(place, life, attempt, at, doubtful)
+    def blind(judge: Any, place: Any, life: Any, step: int, at: int, doubtful: bool) -> Any:
+        what, claim = judge(place, life, step, at, doubtful)
         return ("free", None) if what == "doubted" and at >= place.frontier else (what, claim)
 
     judging(blind)
@@ -230,17 +228,30 @@ def arbiter_blind_to_doubts() -> None:
 
 @planted
 def arbiter_blind_to_what_is_settled() -> None:
-    def blind(judge: Any, place: Any, life: Any, attempt: str, at: int, doubtful: bool) -> Any:
-        what, claim = judge(place, life, attempt, at, doubtful)
+    def blind(judge: Any, place: Any, life: Any, step: int, at: int, doubtful: bool) -> Any:
+        what, claim = judge(place, life, step, at, doubtful)
         return ("free", None) if what == "settled" and place.claim_at(at) is None else (what, claim)
 
     judging(blind)
 
 
 @planted
+def late_copies_are_granted_again() -> None:
+    """No number is remembered: a copy that comes after its own answer takes what nobody will ever give back (L1)."""
+    arbitrate = ledger.arbitrate
+
+    def forgetful(state: Any, life: Any, request: Any) -> Any:
+        result = arbitrate(state, life, request)
+        life.step = 0
+        return result
+
+    ledger.arbitrate = forgetful
+
+
+@planted
 def attempt_not_recognised() -> None:
     """A lost answer makes the batch collide with itself."""
-    judging(lambda judge, place, life, _, at, doubtful: judge(place, life, "another", at, doubtful))
+    judging(lambda judge, place, life, _, at, doubtful: judge(place, life, -1, at, doubtful))
 
 
 @planted

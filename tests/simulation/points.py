@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 from simulation.faults import Fate, Faults
@@ -12,16 +13,12 @@ from simulation.kernel import Kernel, Process
 from simulation.words import WORDS
 
 from airflow_kafka_exactly.errors import Unavailable
-from airflow_kafka_exactly.protocol.claims import Claim, CommitCode, Life, Redo
-from airflow_kafka_exactly.protocol.record import OffsetRange
+from airflow_kafka_exactly.protocol.claims import CommitCode
 
 SERVICE = {"ledger": "PostgreSQL", "kafka": "Kafka", "zookeeper": "ZooKeeper"}
+CLAIMING = ("ledger.claim", "ledger.claim_released")
 LATE_S = {"ledger.decide": 20.0}
 """How late, at most. A verdict may wait in a cleared and rerun task until its doubt is another one."""
-IN_ORDER = ("ledger.claim", "ledger.claim_released")
-OVERTAKING = (*IN_ORDER, "ledger.give_back")
-"""A request of the first that comes after a newer one of the second, of the same process, is dropped. Executed, it could grant a
-claim that its life does not know of, which stands in the way until that life is over: a limit of L1, not looked for here."""
 Seen = Callable[[Process, str, tuple[Any, ...], Any], None]
 """Told of what was executed: by whom, what, with what arguments, with what result."""
 
@@ -34,21 +31,22 @@ class Points:
         self.crash: Callable[[Process, str], None] = lambda *_: None
         self.before: Seen = lambda *_: None
         self.after: Seen = lambda *_: None
-        self._asked: dict[Process, int] = {}
+        self._claimed: dict[Process, tuple[str, Callable[[], Any]]] = {}
+        """What each asked last that may grant something."""
 
     def reach(self, process: Process, service: str, what: str, call: Callable[[], Any]) -> Any:
         """Ask a service, as a fate wants it."""
         fate = self.faults.fate(process, what)
         if not self.faults.connected(process.name, service):
             fate = Fate.LOST
+        if what in CLAIMING:
+            self._claimed[process] = (what, call)
         if fate is Fate.NONE:
-            return self._well(process, what, call)
+            return self._well(call)
         return self._ill(process, service, what, call, fate)
 
-    def _well(self, process: Process, what: str, call: Callable[[], Any]) -> Any:
+    def _well(self, call: Callable[[], Any]) -> Any:
         chance = self.kernel.chance
-        if what in OVERTAKING:
-            self._asked[process] = self._asked.get(process, 0) + 1
         self.kernel.park(0.001 + 0.02 * chance.random() ** 3)
         result = call()
         if chance.random() < 0.4:
@@ -64,14 +62,16 @@ class Points:
         self.kernel.park(0.01 * self.kernel.chance.random())
         self.trace(process.name, f"{what}: {fate.name.lower()}")
         repeatable = service == "ledger" or what == "kafka.commit"
-        if what in OVERTAKING:
-            self._asked[process] = self._asked.get(process, 0) + 1
-        asked = self._asked.get(process, 0)
+        if what == "ledger.give_back" and process in self._claimed:
+            # A copy of the claim comes out of the network after it was given back: rare by itself, and nobody would hear of it.
+            self.kernel.at(
+                self.kernel.chance.uniform(0.05, 4.0), partial(self._late, process, *self._claimed[process])
+            )
         if fate in (Fate.LOST, Fate.LATE):
             if fate is Fate.LATE and repeatable:
                 self.kernel.at(
                     self.kernel.chance.uniform(0.05, LATE_S.get(what, 4.0)),
-                    lambda: self._late(process, what, call, asked),
+                    lambda: self._late(process, what, call),
                 )
             self._wait_in_vain(service)
         self._stop(process, fate, Fate.CRASH_BEFORE, Fate.FREEZE_BEFORE, what)
@@ -84,15 +84,13 @@ class Points:
         if fate is Fate.REPEATED and repeatable:
             self.kernel.at(
                 self.kernel.chance.uniform(0.05, LATE_S.get(what, 4.0)),
-                lambda: self._late(process, what, call, asked),
+                lambda: self._late(process, what, call),
             )
         if fate is Fate.SLOW:
             self.kernel.park(self.kernel.chance.choice((0.0, 0.5, 2.0, 5.0)))
         return result
 
-    def _late(self, process: Process, what: str, call: Callable[[], Any], asked: int) -> None:
-        if what in IN_ORDER and self._asked.get(process, 0) > asked:
-            return
+    def _late(self, process: Process, what: str, call: Callable[[], Any]) -> None:
         self.trace(process.name, f"{what}: executed late")
         try:
             call()
@@ -156,31 +154,7 @@ class Wire:
 
 
 class MemberLedgerWire(Wire):
-    """Also the effect's transaction, which PostgreSQL ends when its client is gone, and, like the PostgreSQL adapter, the
-    attempt of a `claim_released` whose answer was lost, which is asked again."""
-
-    _unanswered = False
-
-    def claim_released(self, life: Life, epoch: int, limit: int) -> Sequence[Redo]:
-        points, process = self._points, self._process
-
-        def executed() -> Sequence[Redo]:
-            points.before(process, "ledger.claim_released", (life, epoch, limit), None)
-            self._inner.claim_released(life, epoch, 0)  # the guards
-            redos = (self._unanswered and granted_before(self._inner, life)) or self._inner.claim_released(
-                life, epoch, limit
-            )
-            points.say(process, "ledger.claim_released", (life, epoch, limit), redos)
-            points.after(process, "ledger.claim_released", (life, epoch, limit), redos)
-            return redos
-
-        try:
-            redos: Sequence[Redo] = points.reach(process, "ledger", "ledger.claim_released", executed)
-        except Unavailable:
-            self._unanswered = True
-            raise
-        self._unanswered = False
-        return redos
+    """Also the effect's transaction, which PostgreSQL ends when its client is gone."""
 
     def effect_transaction(self, life: Any, claim_id: int, applied: int) -> AbstractContextManager[Any]:
         return self._effect(life, claim_id, applied)
@@ -241,32 +215,6 @@ class _Transaction:
         if not self._over:
             self._over = True
             self._inner.__exit__(*why)
-
-
-def granted_before(ledger: Any, life: Life) -> Sequence[Redo]:
-    """The redos that a life holds."""
-    claims = [
-        (place, claim)
-        for place in ledger._state.group_places(life.group_id)
-        for claim in place.claims
-        if claim.life.life == life and claim.doubt is not None and not claim.settled
-    ]
-    return [
-        Redo(
-            Claim(
-                c.claim_id,
-                life,
-                p.partition,
-                OffsetRange(c.start, c.stop),
-                c.started,
-                c.applied,
-                c.unit,
-                c.doubt.doubt_id,
-            ),
-            tuple(record for _, record in sorted(c.doubt.records.items())),
-        )
-        for p, c in claims
-    ]
 
 
 class ConsumerWire(Wire):

@@ -10,6 +10,7 @@ from simulation.plan import draw
 from simulation.run import Run
 
 FOUND: dict[int, tuple[str, dict[str, object]]] = {
+    901370: ("a copy of a claim came late and was granted to a life that did not know of it", {}),
     910515: ("a rotation of the filter that was loaded meanwhile forgot its own eve", {}),
     916733: ("a ballot that took longer than a rotation was forgotten", {}),
     916275: ("a poll read the new topic's log for the old topic's partition", {"recreates": True}),

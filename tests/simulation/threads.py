@@ -22,7 +22,6 @@ from airflow_kafka_exactly.runtime import (
     commits,
     coordinator,
     leading,
-    member,
     membership,
     polling,
     voting,
@@ -277,16 +276,6 @@ THREADING = SimpleNamespace(
 QUEUE = SimpleNamespace(Queue=Queue, Full=real_queue.Full, Empty=real_queue.Empty)
 
 
-class _Unique:
-    """`uuid` from the seed."""
-
-    def __init__(self, of: Kernel) -> None:
-        self._of = of
-
-    def uuid4(self) -> str:
-        return f"{self._of.chance.getrandbits(64):016x}"
-
-
 @contextlib.contextmanager
 def substituted(of: Kernel) -> Iterator[None]:
     """Production's waits go through the kernel, and its chance comes from the seed, while this lasts."""
@@ -305,7 +294,6 @@ def substituted(of: Kernel) -> Iterator[None]:
         (channel, "_LOOK_S", 0.25),
         (leading, "ThreadPoolExecutor", ThreadPoolExecutor),
         (leading, "wait_for", wait_for_futures),
-        (member, "uuid", _Unique(of)),
         (membership, "os", SimpleNamespace(getpid=lambda: 1)),
         (membership, "socket", SimpleNamespace(gethostname=_here)),
     ]

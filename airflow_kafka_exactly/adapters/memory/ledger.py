@@ -6,7 +6,6 @@ transactions (there is one lock) or a lost answer.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from airflow_kafka_exactly.adapters.memory.ledger_leader import MemoryLeaderLedg
 from airflow_kafka_exactly.adapters.memory.ledger_report import MemoryReportLedger
 from airflow_kafka_exactly.adapters.memory.ledger_state import (
     ClaimRow,
+    DoubtRow,
     LedgerState,
     LetterRow,
     LifeRow,
@@ -155,8 +155,10 @@ class MemoryMemberLedger:
 
     def claim(self, request: ClaimRequest) -> ClaimResult:
         with self._state.lock:
-            self._state.require_epoch(request.epoch)
-            return arbitrate(self._state, self._state.require_current(request.life), request)
+            row = self._state.require_current(request.life)
+            if request.step > row.step:
+                self._state.require_epoch(request.epoch)
+            return arbitrate(self._state, row, request)
 
     def mark(self, life: Life, marks: Sequence[Mark]) -> Mapping[Partition, int]:
         state, missing = self._state, False
@@ -187,11 +189,14 @@ class MemoryMemberLedger:
                 rules.end_claim(self._state, *found, start)
                 rules.fold(found[0])
 
-    def claim_released(self, life: Life, epoch: int, limit: int) -> Sequence[Redo]:
+    def claim_released(self, life: Life, epoch: int, step: int, limit: int) -> Sequence[Redo]:
         state = self._state
         with state.lock:
-            state.require_epoch(epoch)
             row = state.require_current(life)
+            if step <= row.step:
+                return [_redo(p, c) for p, c in state.claims_of(row) if c.doubt and c.step == step]
+            state.require_epoch(epoch)
+            row.step = step
             released = [
                 d
                 for place in state.group_places(life.group_id)
@@ -199,31 +204,18 @@ class MemoryMemberLedger:
                 if d.state is DoubtState.RELEASED and d.durable
             ]
             released.sort(key=lambda d: (d.start, d.place.partition))
-            attempt = str(uuid.UUID(int=next(state.numbers)))
-            redos = []
-            for doubt in released[:limit]:
-                doubt.state = DoubtState.CLAIMED
-                doubt.version += 1
-                near = [c for c in doubt.place.claims if c.start < doubt.stop and doubt.start < c.stop]
-                start = max([doubt.start, *(c.stop for c in near if c.start <= doubt.first)])
-                stop = min([doubt.stop, *(c.start for c in near if c.start > doubt.last)])
-                claim = ClaimRow(
-                    state.next_claim(), row, attempt, start, stop, start, start, doubt.unit, doubt
-                )
-                doubt.place.claims.append(claim)
-                span = OffsetRange(start, stop)
-                given = Claim(
-                    claim.claim_id,
-                    life,
-                    doubt.place.partition,
-                    span,
-                    start,
-                    start,
-                    doubt.unit,
-                    doubt.doubt_id,
-                )
-                redos.append(Redo(given, tuple(r for _, r in sorted(doubt.records.items()))))
-            return redos
+            return [_redo(d.place, self._claim_doubt(row, step, d)) for d in released[:limit]]
+
+    def _claim_doubt(self, row: LifeRow, step: int, doubt: DoubtRow) -> ClaimRow:
+        doubt.state = DoubtState.CLAIMED
+        doubt.version += 1
+        near = [c for c in doubt.place.claims if c.start < doubt.stop and doubt.start < c.stop]
+        start = max([doubt.start, *(c.stop for c in near if c.start <= doubt.first)])
+        stop = min([doubt.stop, *(c.start for c in near if c.start > doubt.last)])
+        number = self._state.next_claim()
+        claim = ClaimRow(number, row, step, start, stop, start, start, doubt.unit, doubt)
+        doubt.place.claims.append(claim)
+        return claim
 
     # -- what no mark says ---------------------------------------------------------------------------------------------
 
@@ -355,6 +347,22 @@ class MemoryMemberLedger:
     def released_count(self, group_id: str) -> int:
         with self._state.lock:
             return released_count(self._state, group_id)
+
+
+def _redo(place: PlaceRow, claim: ClaimRow) -> Redo:
+    doubt, span = claim.doubt, OffsetRange(claim.start, claim.stop)
+    assert doubt is not None
+    given = Claim(
+        claim.claim_id,
+        claim.life.life,
+        place.partition,
+        span,
+        claim.started,
+        claim.applied,
+        claim.unit,
+        doubt.doubt_id,
+    )
+    return Redo(given, tuple(r for _, r in sorted(doubt.records.items())))
 
 
 def released_count(state: LedgerState, group_id: str) -> int:

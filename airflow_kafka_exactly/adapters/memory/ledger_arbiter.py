@@ -46,9 +46,13 @@ def arbitrate(state: LedgerState, life: LifeRow, request: ClaimRequest) -> Claim
     places = {
         p.partition: _place(state, life, p) for p in request.parts
     }  # all of them first: nothing is left behind
+    again = request.step <= life.step
+    life.step = max(life.step, request.step)
     for part in request.parts:
         place, offsets = places[part.partition], [r.offset for r in part.batch.records]
-        for piece in _pieces(place, life, request.attempt, part):
+        for piece in _pieces(place, life, request.step, part):
+            if again and piece.what in ("collision", "vote", "free"):
+                continue  # its answer was heard, and what it was granted has been given back
             span = OffsetRange(piece.start, piece.stop)
             holds_records = any(o in span for o in offsets)
             if piece.what == "settled":
@@ -87,7 +91,7 @@ def _insert(
     overlapping = [c for c in place.claims if c.start < span.stop and span.start < c.stop]
     assert not overlapping, "S5: claims never overlap"
     claim = ClaimRow(
-        state.next_claim(), life, request.attempt, span.start, span.stop, span.start, span.start, request.unit
+        state.next_claim(), life, request.step, span.start, span.stop, span.start, span.start, request.unit
     )
     place.claims.append(claim)
     return claim
@@ -139,7 +143,7 @@ def _like(place: PlaceRow, life: LifeRow, piece: Piece, request: ClaimRequest) -
     return Doubted(place, DoubtKind.VOTE, request.unit, None, life, None, why)
 
 
-def _pieces(place: PlaceRow, life: LifeRow, attempt: str, part: ClaimPart) -> Iterator[Piece]:
+def _pieces(place: PlaceRow, life: LifeRow, step: int, part: ClaimPart) -> Iterator[Piece]:
     """Cut the asked range at every boundary; neighbours of one kind (and claim) are one piece."""
     low, high = part.batch.range.start, part.batch.range.stop
     cuts = {low, high, place.frontier}
@@ -149,7 +153,7 @@ def _pieces(place: PlaceRow, life: LifeRow, attempt: str, part: ClaimPart) -> It
     last: Piece | None = None
     for start, stop in pairwise(sorted(x for x in cuts if low <= x <= high)):
         doubtful = next(s.doubtful for s in part.segments if start in s.range)
-        what, claim = _judge(place, life, attempt, start, doubtful)
+        what, claim = _judge(place, life, step, start, doubtful)
         if last and last.what == what and last.claim is claim:
             last = Piece(what, last.start, stop, claim)
             continue
@@ -160,12 +164,10 @@ def _pieces(place: PlaceRow, life: LifeRow, attempt: str, part: ClaimPart) -> It
         yield last
 
 
-def _judge(
-    place: PlaceRow, life: LifeRow, attempt: str, at: int, doubtful: bool
-) -> tuple[str, ClaimRow | None]:
+def _judge(place: PlaceRow, life: LifeRow, step: int, at: int, doubtful: bool) -> tuple[str, ClaimRow | None]:
     claim, doubt = place.claim_at(at), place.doubt_at(at)
     live = claim if claim and not claim.settled and at >= claim.applied else None
-    if live and live.life is life and live.attempt == attempt:
+    if live and live.life is life and live.step == step:
         return "granted", live
     if doubt and not doubt.closed:
         return "doubted", None

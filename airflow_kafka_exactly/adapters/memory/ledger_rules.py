@@ -104,7 +104,7 @@ def cut_claim(state: LedgerState, place: PlaceRow, claim: ClaimRow, settled: int
 def _settled_part(state: LedgerState, place: PlaceRow, of: ClaimRow, start: int, stop: int) -> None:
     if start < stop:
         place.claims.append(
-            ClaimRow(state.next_claim(), of.life, of.attempt, start, stop, stop, stop, of.unit, settled=True)
+            ClaimRow(state.next_claim(), of.life, of.step, start, stop, stop, stop, of.unit, settled=True)
         )
 
 

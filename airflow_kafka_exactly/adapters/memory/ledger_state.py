@@ -29,6 +29,8 @@ class LifeRow:
     lease_until: float
     state: Literal["current", "superseded", "fenced", "closed"] = "current"
     ended_at: float | None = None
+    step: int = 0
+    """The number of its last question that granted or judged."""
 
     @property
     def over(self) -> bool:
@@ -42,7 +44,7 @@ class LifeRow:
 class ClaimRow:
     claim_id: int
     life: LifeRow
-    attempt: str
+    step: int
     start: int
     stop: int
     started: int

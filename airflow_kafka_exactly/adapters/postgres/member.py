@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,7 +13,7 @@ from airflow_kafka_exactly.adapters.postgres.pool import Database
 from airflow_kafka_exactly.adapters.postgres.rows import of_check, of_life, of_offsets, of_record, to_record
 from airflow_kafka_exactly.adapters.postgres.session import Connection
 from airflow_kafka_exactly.adapters.postgres.statements import statements
-from airflow_kafka_exactly.errors import Fenced, StaleEpoch, Unavailable
+from airflow_kafka_exactly.errors import Fenced
 from airflow_kafka_exactly.protocol.claims import (
     Claim,
     ClaimPart,
@@ -41,9 +39,6 @@ class PostgresMemberLedger:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._sql = statements("member", database.settings.schema)
-        self._lock = threading.Lock()
-        self._unanswered: dict[Life, list[str]] = {}
-        """Attempts at claiming released doubts whose answer was lost."""
 
     # -- lives ---------------------------------------------------------------------------------------------------------
 
@@ -70,8 +65,6 @@ class PostgresMemberLedger:
 
     def close_life(self, life: Life) -> None:
         self._db.rows(self._sql["close_life"], of_life(life))
-        with self._lock:
-            self._unanswered.pop(life, None)
 
     def current_incarnation(self, group_id: str, slot: str) -> int:
         return int(self._db.row(self._sql["current_incarnation"], {"group": group_id, "slot": slot})[0])
@@ -106,7 +99,7 @@ class PostgresMemberLedger:
             {
                 **of_life(request.life),
                 "epoch": request.epoch,
-                "attempt": request.attempt,
+                "step": request.step,
                 "unit": request.unit,
                 "parts": Jsonb([_asked(part) for part in request.parts]),
             },
@@ -192,23 +185,9 @@ class PostgresMemberLedger:
     def give_back(self, life: Life, claim_id: int, start: int) -> None:
         self._db.rows(self._sql["give_back"], {**of_life(life), "claim": claim_id, "start": start})
 
-    def claim_released(self, life: Life, epoch: int, limit: int) -> Sequence[Redo]:
-        # What a lost answer granted is granted again, to whoever asks first: an attempt is never in two threads' hands.
-        with self._lock:
-            unanswered = self._unanswered.get(life)
-            attempt = unanswered.pop() if unanswered else str(uuid.uuid4())
-        try:
-            return self._redos(life, {"epoch": epoch, "attempt": attempt, "limit": limit})
-        except (
-            Unavailable,
-            StaleEpoch,
-        ):  # refused for its epoch, an attempt may have been granted before it was asked again
-            with self._lock:
-                self._unanswered.setdefault(life, []).append(attempt)
-            raise
-
-    def _redos(self, life: Life, asked: Mapping[str, Any]) -> Sequence[Redo]:
-        rows = self._db.rows(self._sql["claim_released"], {**of_life(life), **asked})
+    def claim_released(self, life: Life, epoch: int, step: int, limit: int) -> Sequence[Redo]:
+        asked = {**of_life(life), "epoch": epoch, "step": step, "limit": limit}
+        rows = self._db.rows(self._sql["claim_released"], asked)
         payloads: dict[int, list[RawRecord]] = {}
         if rows:
             for row in self._db.rows(self._sql["payloads"], {"doubts": [r[6] for r in rows]}):

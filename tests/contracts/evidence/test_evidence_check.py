@@ -48,7 +48,7 @@ def test_what_ran_before_the_crash_is_discarded_and_what_did_not_is_run_once_mor
     (left,) = stage.doubts()
     assert (left.range.start, left.state) == (1, DoubtState.RELEASED)
     life = stage.life("b")
-    (redo,) = stage.member.claim_released(life, stage.epoch, 10)
+    (redo,) = stage.claim_released(life, stage.epoch, 10)
     assert [record.offset for record in redo.records] == [1]
     stage.apply(life, redo.claim)
     assert stage.doubts() == []
@@ -140,7 +140,7 @@ def test_s7_an_answer_about_the_past_does_not_decide_the_present(stage: Stage) -
     def meanwhile(record: Record) -> bool:
         assert stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED, by="the other run")
         life = stage.life("a", check=CheckReference(path="shop.checks:paid", effect_timeout_s=0))
-        (redo,) = stage.member.claim_released(life, stage.epoch, 1)
+        (redo,) = stage.claim_released(life, stage.epoch, 1)
         stage.raise_doubt(life, redo.claim, 0)
         return False
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 from ledger_stage import CLUSTER, PLACE, Stage, record
 
 from airflow_kafka_exactly.errors import Fenced, StaleEpoch
-from airflow_kafka_exactly.protocol.claims import ClaimPart, ClaimResult, Mark, Opening, Segment
+from airflow_kafka_exactly.protocol.claims import ClaimPart, ClaimResult, Mark, Opening, Segment, Verdict
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch
 
 
@@ -59,23 +57,68 @@ def test_s4_an_old_epoch_is_asked_to_vote_again_and_leaves_nothing_behind(stage:
         with pytest.raises(StaleEpoch):
             stage.ask(life, stage.part(0, 5, [(0, 2)]), epoch=epoch)
         with pytest.raises(StaleEpoch):
-            stage.member.claim_released(life, epoch, 5)
+            stage.claim_released(life, epoch, 5)
     assert stage.doubts() == []
     assert parts(stage.ask(life, stage.part(0, 5)))["granted"] == [(0, 5)]
 
 
 def test_a_lost_answer_is_given_again(stage: Stage) -> None:
-    life, attempt = stage.life(), str(uuid.uuid4())
+    life, step = stage.life(), stage.next_step()
     asked = stage.part(0, 8, [(2, 4)])
-    first = stage.ask(life, asked, attempt=attempt)
-    again = stage.ask(life, asked, attempt=attempt)
+    first = stage.ask(life, asked, step=step)
+    again = stage.ask(life, asked, step=step)
     assert [c.claim_id for c in again.granted] == [c.claim_id for c in first.granted]
     assert parts(again) == parts(first)
     assert again.frontiers == first.frontiers
     assert (first.new_doubts, again.new_doubts) == (2, 0)
 
 
-def test_the_same_life_in_another_attempt_collides_with_itself(stage: Stage) -> None:
+def test_a_lost_answer_is_given_again_although_the_epoch_was_raised_in_between(stage: Stage) -> None:
+    """Its number is looked at before the epoch: what was granted stays granted, and its life hears of it."""
+    life, step = stage.life(), stage.next_step()
+    first = stage.ask(life, stage.part(0, 8, [(2, 4)]), step=step)
+    old, stage.epoch = stage.epoch, stage.new_epoch()
+    again = stage.ask(life, stage.part(0, 8, [(2, 4)]), step=step, epoch=old)
+    assert parts(again) == parts(first)
+    with pytest.raises(StaleEpoch):
+        stage.ask(life, stage.part(8, 9), epoch=old)
+
+
+def test_l1_a_late_copy_of_an_answered_question_grants_nothing(stage: Stage) -> None:
+    """Asked twice, answered, given back, and then the first copy is executed: its life would not know of a claim."""
+    a, b, step = stage.life("a"), stage.life("b"), stage.next_step()
+    asked = stage.part(0, 8, [(2, 4)])
+    for claim in stage.ask(a, asked, step=step).granted:
+        stage.member.give_back(a, claim.claim_id, claim.range.start)
+    late = stage.ask(a, asked, step=step)
+    assert late.granted == ()
+    assert late.new_doubts == 0
+    assert parts(stage.ask(b, stage.part(0, 8)))["granted"] == [(0, 2), (4, 8)]
+
+
+def test_l1_a_late_copy_that_newer_questions_have_passed_grants_nothing(stage: Stage) -> None:
+    life = stage.life()
+    older, newer = stage.next_step(), stage.next_step()
+    stage.apply(life, *stage.ask(life, stage.part(0, 2), step=newer).granted)
+    late = stage.ask(life, stage.part(2, 4, [(3, 4)]), step=older)
+    assert (late.granted, late.new_doubts, stage.doubts()) == ((), 0, [])
+    assert parts(stage.ask(life, stage.part(2, 4)))["granted"] == [(2, 4)]
+
+
+def test_l1_a_late_copy_of_asking_for_released_doubts_takes_no_other_doubt(stage: Stage) -> None:
+    a, b = stage.life("a"), stage.life("b")
+    stage.doubt(a, 0, 2)
+    for facts in stage.doubts():
+        stage.decide(facts, Verdict.NOT_APPLIED)
+    step = stage.next_step()
+    (redo,) = stage.claim_released(a, stage.epoch, 1, step=step)
+    assert stage.claim_released(a, stage.epoch, 1, step=step) == [redo]
+    stage.apply(a, redo.claim)
+    assert list(stage.claim_released(a, stage.epoch, 1, step=step)) == []
+    assert [r.claim.range.start for r in stage.claim_released(b, stage.epoch, 5)] == [1]
+
+
+def test_the_same_life_under_another_number_collides_with_itself(stage: Stage) -> None:
     life = stage.life()
     stage.claim(life, 0, 3)
     assert parts(stage.ask(life, stage.part(0, 3)))["doubted"] == [(0, 3)]

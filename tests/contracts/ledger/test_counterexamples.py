@@ -70,8 +70,8 @@ def test_counterexample_4_a_released_doubt_is_not_granted_to_whoever_polls_it(st
     stage.die(a0)
     assert stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)
     assert stage.ask(b0, stage.part(0, 1)).granted == (), "voted fresh, and it is doubted"
-    (redo,) = stage.member.claim_released(b0, 0, 5)
-    assert stage.member.claim_released(b0, 0, 5) == []
+    (redo,) = stage.claim_released(b0, 0, 5)
+    assert stage.claim_released(b0, 0, 5) == []
     stage.apply(b0, redo.claim)
     assert stage.ask(b0, stage.part(0, 1)).granted == ()
 
@@ -81,7 +81,7 @@ def test_counterexample_5_a_doubt_written_without_a_vote_that_was_redone(stage: 
     a0, b0 = stage.life("a"), stage.life("b")
     stage.doubt(a0, 0, 1)
     stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)
-    (redo,) = stage.member.claim_released(b0, 0, 1)
+    (redo,) = stage.claim_released(b0, 0, 1)
     stage.apply(b0, redo.claim)
     result = stage.ask(a0, stage.part(0, 1))
     assert (result.granted, len(result.settled[PLACE])) == ((), 1)
@@ -94,7 +94,7 @@ def test_counterexample_6_a_redo_whose_life_dies_is_in_question_again(stage: Sta
     stage.doubt(a0, 0, 1)
     assert stage.frontier() == 1, "the offset commit has passed it"
     stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)
-    (redo,) = stage.member.claim_released(b0, 0, 1)
+    (redo,) = stage.claim_released(b0, 0, 1)
     if started:
         stage.mark(b0, redo.claim, 1, 0)
     stage.die(b0)
@@ -109,7 +109,7 @@ def test_counterexample_6_a_redo_whose_life_dies_is_in_question_again(stage: Sta
             True,
         )
         assert stage.weigh(facts, Answer.NO) is True
-    (again,) = stage.member.claim_released(a0, 0, 1)
+    (again,) = stage.claim_released(a0, 0, 1)
     assert again.records == redo.records
     stage.apply(a0, again.claim)
     assert stage.outcomes() == {(0, 1): "redone"}
@@ -158,7 +158,7 @@ def test_f1a_what_was_raised_is_never_released_because_it_is_in_no_claim(stage: 
         True,
     )
     assert stage.weigh(facts) is None, "the check, whether or not that life is alive"
-    assert stage.member.claim_released(b0, 0, 1) == []
+    assert stage.claim_released(b0, 0, 1) == []
     assert stage.weigh(facts, Answer.YES) is True
     assert stage.outcomes() == {(0, 1): "discarded"}
 
@@ -173,7 +173,7 @@ def test_f1b_no_later_mark_covers_what_was_raised(stage: Stage) -> None:
     facts = stage.the_doubt()
     assert (facts.range.start, facts.settled_elsewhere) == (0, False)
     assert stage.weigh(facts, Answer.NO) is True
-    (redo,) = stage.member.claim_released(b0, 0, 1)
+    (redo,) = stage.claim_released(b0, 0, 1)
     stage.apply(b0, redo.claim)
     assert stage.outcomes() == {(0, 1): "redone"}
 
@@ -203,13 +203,13 @@ def test_f2_giving_a_claimed_doubt_back_releases_it_again(stage: Stage) -> None:
     a0, b0 = stage.life("a"), stage.life("b")
     stage.doubt(a0, 0, 1)
     stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)
-    (redo,) = stage.member.claim_released(b0, 0, 1)
+    (redo,) = stage.claim_released(b0, 0, 1)
     stage.member.give_back(b0, redo.claim.claim_id, redo.claim.range.start)
     assert stage.the_doubt().state is DoubtState.RELEASED
-    (redo,) = stage.member.claim_released(b0, 0, 1)
+    (redo,) = stage.claim_released(b0, 0, 1)
     stage.member.close_life(b0)
     assert stage.the_doubt().state is DoubtState.RELEASED
-    (redo,) = stage.member.claim_released(a0, 0, 1)
+    (redo,) = stage.claim_released(a0, 0, 1)
     stage.apply(a0, redo.claim)
     assert stage.outcomes() == {(0, 1): "redone"}
 

@@ -54,7 +54,7 @@ def test_a_redo_closes_its_doubt_with_the_effect(stage: Stage) -> None:
     life = stage.life()
     stage.doubt(life, 0, 1)
     stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)
-    (redo,) = stage.member.claim_released(life, 0, 1)
+    (redo,) = stage.claim_released(life, 0, 1)
     with pytest.raises(KeyError), stage.member.effect_transaction(life, redo.claim.claim_id, 1):
         raise KeyError
     assert stage.outcomes() == {(0, 1): None}

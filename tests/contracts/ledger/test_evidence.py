@@ -16,7 +16,7 @@ def test_a_vote_doubt_in_no_claim_is_released_and_redone(stage: Stage) -> None:
     assert stage.weigh(stage.the_doubt()) is True
     assert stage.the_doubt().state is DoubtState.RELEASED
     assert stage.member.released_count(GROUP) == stage.leader.released_count(GROUP) == 1
-    (redo,) = stage.member.claim_released(b, 0, 10)
+    (redo,) = stage.claim_released(b, 0, 10)
     assert redo.records == (record(0),)
     assert stage.the_doubt().state is DoubtState.CLAIMED
     stage.apply(b, redo.claim)
@@ -61,7 +61,7 @@ def test_a_claim_given_back_frees_the_doubt_about_it(stage: Stage) -> None:
     facts = stage.the_doubt()
     assert (facts.claim_id, facts.settled_elsewhere) == (None, False)
     assert stage.weigh(facts) is True
-    assert [r.claim.range for r in stage.member.claim_released(a, 0, 9)] == [OffsetRange(1, 2)]
+    assert [r.claim.range for r in stage.claim_released(a, 0, 9)] == [OffsetRange(1, 2)]
 
 
 def test_the_window_of_a_fenced_life_needs_the_check(stage: Stage) -> None:
@@ -82,7 +82,7 @@ def test_the_window_of_a_fenced_life_needs_the_check(stage: Stage) -> None:
     assert stage.weigh(first, Answer.YES) is True
     assert stage.weigh(second, Answer.NO) is True
     assert stage.weigh(rest) is True
-    redos = stage.member.claim_released(b, 0, 10)
+    redos = stage.claim_released(b, 0, 10)
     assert [r.claim.range.start for r in redos] == [2, 3]
     for redo in redos:
         stage.apply(b, redo.claim)
@@ -132,7 +132,7 @@ def test_h22_a_verdict_of_the_life_before_is_refused(stage: Stage) -> None:
     stage.raise_doubt(a, claim, 0)
     judged = stage.the_doubt()
     assert stage.decide(judged, Verdict.NOT_APPLIED)
-    (redo,) = stage.member.claim_released(b, 0, 1)
+    (redo,) = stage.claim_released(b, 0, 1)
     stage.raise_doubt(b, redo.claim, 0)
     now = stage.the_doubt()
     assert (now.doubt_id, now.kind, now.state) == (judged.doubt_id, DoubtKind.RAISED, DoubtState.OPEN)
@@ -232,7 +232,7 @@ def test_s7_a_doubt_that_has_changed_since_it_was_judged_is_not_held(stage: Stag
     stage.raise_doubt(a, stage.claim(a, 0, 1), 0)
     judged = stage.the_doubt()
     stage.decide(judged, Verdict.NOT_APPLIED)
-    (redo,) = stage.member.claim_released(b, 0, 5)
+    (redo,) = stage.claim_released(b, 0, 5)
     stage.raise_doubt(b, redo.claim, 0)
     stage.evidence.hold({judged.doubt_id: judged.version}, 7 * 86400)
     assert [f.doubt_id for f in stage.evidence.announce(10, 60)] == [judged.doubt_id]

@@ -36,7 +36,7 @@ def test_a_redo_gets_the_very_record(stage: Stage) -> None:
     doubt(stage, AWKWARD)
     for facts in stage.doubts():
         assert stage.decide(facts, Verdict.NOT_APPLIED)
-    redone = stage.member.claim_released(stage.life("b"), 0, 10)
+    redone = stage.claim_released(stage.life("b"), 0, 10)
     assert [r for redo in redone for r in redo.records] == AWKWARD
 
 
@@ -81,7 +81,7 @@ def test_f3_a_doubt_without_a_payload_stops_the_frontier_until_the_record_comes_
     assert stage.frontier() == 0, "neither the frontier nor an alter to it passes"
     if before == "released":
         assert stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)
-    assert stage.member.claim_released(b, 0, 10) == []
+    assert stage.claim_released(b, 0, 10) == []
     assert stage.member.released_count("payments") == 0
     result = stage.ask(b, stage.part(0, 1))
     assert result.granted == ()
@@ -89,6 +89,6 @@ def test_f3_a_doubt_without_a_payload_stops_the_frontier_until_the_record_comes_
     if before == "open":
         assert stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)
     assert stage.the_doubt().state is DoubtState.RELEASED
-    (redo,) = stage.member.claim_released(b, 0, 10)
+    (redo,) = stage.claim_released(b, 0, 10)
     assert stage.apply(b, redo.claim) == 1
     assert stage.outcomes() == {(0, 1): "redone"}

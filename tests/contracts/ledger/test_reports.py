@@ -83,7 +83,7 @@ def test_case_01_a_record_that_was_applied_and_redone_has_two_outcomes(stage: St
     assert stage.report.status()["claims_open"] == 0
     stage.forget_settled()
     assert stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)
-    (redo,) = stage.member.claim_released(b, stage.epoch, 5)
+    (redo,) = stage.claim_released(b, stage.epoch, 5)
     assert stage.report.reconcile(GROUP, {PLACE: 1}) == []
     stage.apply(b, redo.claim)
     (found,) = stage.report.reconcile(GROUP, {PLACE: 2})

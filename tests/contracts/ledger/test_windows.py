@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-import uuid
 
 import pytest
 from ledger_stage import GROUP, PLACE, PostgresStage, Stage, record
@@ -30,7 +29,7 @@ def part(start: int, stop: int, *offsets: int) -> ClaimPart:
 
 
 def claim(stage: Stage, life: Life, asked: ClaimPart) -> Claim:
-    (granted,) = stage.member.claim(ClaimRequest(life, stage.epoch, str(uuid.uuid4()), (asked,))).granted
+    (granted,) = stage.member.claim(ClaimRequest(life, stage.epoch, stage.next_step(), (asked,))).granted
     return granted
 
 
@@ -45,7 +44,7 @@ def test_l1_a_fence_over_a_window_of_two_million_offsets_is_quick(stage: Stage) 
     took_s = time.monotonic() - since
     assert took_s < 2.0, "it took 18 s for 100,000 offsets, and never ended for 500,000"
     assert stage.doubted() == [(0, WIDE + 1, "window", "open")]
-    again = stage.member.claim(ClaimRequest(b, stage.epoch, str(uuid.uuid4()), (wide,)))
+    again = stage.member.claim(ClaimRequest(b, stage.epoch, stage.next_step(), (wide,)))
     assert [c.range for c in again.granted] == [OffsetRange(WIDE + 1, WIDE + 10)]
     (facts,) = stage.doubts()
     assert (facts.range, facts.durable) == (OffsetRange(0, WIDE + 1), True)
@@ -75,7 +74,7 @@ def test_a_window_is_judged_record_by_record_once_its_payload_has_come(stage: St
     )
     answers = [Answer.YES, Answer.NO, Answer.NO, Answer.YES]
     assert [stage.weigh(f, answer) for f, answer in zip(stage.doubts(), answers, strict=True)] == [True] * 4
-    redos = stage.member.claim_released(b, stage.epoch, 9)
+    redos = stage.claim_released(b, stage.epoch, 9)
     assert [[r.offset for r in redo.records] for redo in redos] == [[2], [3]]
     for redo in redos:
         stage.apply(b, redo.claim)
@@ -117,10 +116,10 @@ def test_a_verdict_on_a_window_without_payload_counts_for_all_of_it(stage: Stage
     stage.mark(a, claim(stage, a, part(0, 4, 0, 3)), 4, 0)
     stage.die(a)
     assert stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED, by="Ada")
-    assert stage.member.claim_released(b, stage.epoch, 9) == []
+    assert stage.claim_released(b, stage.epoch, 9) == []
     stage.ask(b, part(0, 4, 0, 3))
     assert [f.state for f in stage.doubts()] == [DoubtState.RELEASED] * 2
-    assert [[r.offset for r in x.records] for x in stage.member.claim_released(b, stage.epoch, 9)] == [
+    assert [[r.offset for r in x.records] for x in stage.claim_released(b, stage.epoch, 9)] == [
         [0],
         [3],
     ]

@@ -1,9 +1,11 @@
 -- The arbiter (S5). A vote only decides what is asked for; what is granted is decided here, under the partition's lock.
 
 create or replace function kafka_exactly.claim(
-  p_group text, p_slot text, p_incarnation bigint, p_epoch bigint, p_attempt uuid, p_unit boolean, p_parts jsonb)
+  p_group text, p_slot text, p_incarnation bigint, p_epoch bigint, p_step bigint, p_unit boolean, p_parts jsonb)
 returns table (part integer, what text, range_start bigint, range_stop bigint, id bigint)
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
+-- A number that is not greater than the last one grants nothing new, whatever the epoch is by now: it is answered from what it was
+-- granted. So a copy that is executed late, after its answer was heard and its claims were given back, leaves nothing (L1).
 -- `what`: granted (id: claim), settled, doubted (id: how many of its doubts lack their payload), new (id: doubts written),
 -- frontier (range_start).
 declare
@@ -11,7 +13,6 @@ declare
   ids bigint[];
   i integer;
 begin
-  perform require_epoch(p_epoch);
   me := require_current(p_group, p_slot, p_incarnation);
   select array_agg(p.partition_id order by e.i) into ids
     from jsonb_array_elements(p_parts) with ordinality as e (part, i)
@@ -21,14 +22,18 @@ begin
     raise exception 'a partition is claimed before it was opened' using errcode = 'KX004';
   end if;
   perform lock_partitions(ids);
+  if p_step > me.step then
+    perform require_epoch(p_epoch);
+    update member_life set step = p_step where life_id = me.life_id;
+  end if;
   for i in 1 .. cardinality(ids) loop
     return query select i - 1, g.what, g.range_start, g.range_stop, g.id
-                   from claim_part(me, p_epoch, p_attempt, p_unit, ids[i], p_parts -> (i - 1)) as g;
+                   from claim_part(me, p_epoch, p_step, p_unit, ids[i], p_parts -> (i - 1)) as g;
   end loop;
 end $$;
 
 create or replace function kafka_exactly.claim_part(
-  me kafka_exactly.member_life, p_epoch bigint, p_attempt uuid, p_unit boolean, p_partition bigint, p_part jsonb)
+  me kafka_exactly.member_life, p_epoch bigint, p_step bigint, p_unit boolean, p_partition bigint, p_part jsonb)
 returns table (what text, range_start bigint, range_stop bigint, id bigint)
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 #variable_conflict use_column
@@ -40,7 +45,8 @@ declare
 begin
   d.partition_id := p_partition;
   d.written_by := me.life_id;
-  for piece in select * from pieces_of(me.life_id, p_attempt, p_partition, p_part) loop
+  for piece in select * from pieces_of(me.life_id, p_step, p_partition, p_part) loop
+    continue when p_step <= me.step and piece.what in ('collision', 'vote', 'free');
     what := piece.what;
     range_start := piece.a;
     range_stop := piece.b;
@@ -60,8 +66,8 @@ begin
       what := 'doubted';
       id := 1;
     elsif what in ('free', 'vote') then
-      insert into claim (partition_id, life_id, epoch, range_start, range_stop, started, applied, unit, attempt)
-      values (p_partition, me.life_id, p_epoch, piece.a, piece.b, piece.a, piece.a, p_unit, p_attempt)
+      insert into claim (partition_id, life_id, epoch, range_start, range_stop, started, applied, unit, step)
+      values (p_partition, me.life_id, p_epoch, piece.a, piece.b, piece.a, piece.a, p_unit, p_step)
       returning claim_id into id;
       what := 'granted';
     elsif what = 'collision' then
@@ -92,7 +98,7 @@ language sql immutable set search_path = kafka_exactly, pg_catalog, pg_temp as $
 $$;
 
 create or replace function kafka_exactly.pieces_of(
-  p_life bigint, p_attempt uuid, p_partition bigint, p_part jsonb)
+  p_life bigint, p_step bigint, p_partition bigint, p_part jsonb)
 returns table (what text, a bigint, b bigint, claim_id bigint, life_id bigint)
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 #variable_conflict use_column
@@ -128,7 +134,7 @@ spans as (
     from edges window w as (order by cut)),
 judged as (
   select x.a, x.b, c.claim_id, c.life_id, d.doubt_id,
-    case when c.state = 'open' and c.life_id = p_life and c.attempt = p_attempt and x.a >= c.applied then 'granted'
+    case when c.state = 'open' and c.life_id = p_life and c.step = p_step and x.a >= c.applied then 'granted'
          when d.state <> 'closed' then 'doubted'
          when x.a < p.frontier or d.state = 'closed' or c.state = 'settled' or x.a < c.applied then 'settled'
          when c.state = 'open' then 'collision'

@@ -6,18 +6,20 @@ declare
   places bigint[];
   c claim;
 begin
-  perform require_epoch(p_epoch);
   -- The lease is judged by this very statement's clock, and again if it had to wait for the row (H24).
-  update member_life set state = 'fenced', ended_at = clock_timestamp()
+  select life_id into life from member_life
    where group_id = p_group and slot = p_slot and incarnation = p_incarnation
-     and state in ('current', 'superseded') and lease_until < now()
-  returning life_id into life;
+     and state in ('current', 'superseded') and lease_until < now() for no key update;
+  places := lock_partitions_of(life);
+  -- An effect's transaction that is in flight is waited for here, before the epoch is held.
+  perform from claim where life_id = life and state = 'open' order by partition_id, range_start for update;
+  perform require_epoch(p_epoch);
   if life is null then
     return false;
   end if;
+  update member_life set state = 'fenced', ended_at = clock_timestamp() where life_id = life;
   perform note('life', life, 'fenced', format('epoch %s', p_epoch));
-  places := lock_partitions_of(life);
-  for c in select * from claim where life_id = life and state = 'open' order by partition_id, range_start for update loop
+  for c in select * from claim where life_id = life and state = 'open' order by partition_id, range_start loop
     perform fence_claim(c);
   end loop;
   perform fold(p) from unnest(places) as p;
@@ -68,8 +70,8 @@ begin
     update doubt set range_start = c.applied, first_record = greatest(first_record, c.applied)
      where doubt_id = c.doubt_id;
     delete from doubt_record where doubt_id = c.doubt_id and record_offset < c.applied;
-    insert into claim (partition_id, life_id, epoch, range_start, range_stop, started, applied, state, unit, attempt)
-    values (c.partition_id, c.life_id, c.epoch, c.range_start, c.applied, c.applied, c.applied, 'settled', c.unit, c.attempt);
+    insert into claim (partition_id, life_id, epoch, range_start, range_stop, started, applied, state, unit, step)
+    values (c.partition_id, c.life_id, c.epoch, c.range_start, c.applied, c.applied, c.applied, 'settled', c.unit, c.step);
   end if;
   perform reopen(c.doubt_id, 'window', c.life_id, c.claim_id,
                  format('redone by %s, between its marks when its lease ended', life_name(c.life_id)));

@@ -1,4 +1,5 @@
--- Lock order (S4): epoch, life, partitions sorted by (topic id, number), claims, doubts.
+-- Lock order (S4): life, partitions sorted by (topic id, number), claims that are marked or ended, then the epoch, then what is
+-- granted and doubted. Nothing waits for a life, a partition or an effect's claim while it holds the epoch.
 
 create or replace function kafka_exactly.lock_partitions(p_ids bigint[]) returns void
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$

@@ -59,12 +59,12 @@ create or replace function kafka_exactly.sweep_orphans(p_epoch bigint) returns v
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare ids bigint[];
 begin
-  perform require_epoch(p_epoch);
   select array_agg(p.partition_id) into ids
     from partition p left join member_life l on l.life_id = p.last_life_id
    where p.frontier > p.committed
      and (l.life_id is null or l.state in ('fenced', 'closed') or l.state = 'superseded' and l.lease_until < now());
   perform lock_partitions(ids);
+  perform require_epoch(p_epoch);
   perform write_orphan(partition_id, frontier, 'the life that settled it is over')
      from partition where partition_id = any(ids) and frontier > committed;
 end $$;
@@ -74,8 +74,8 @@ language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- Known is what was read back last. A row that is above it (again) is open (again): one leader may undo another's alter (H17).
 declare id bigint;
 begin
-  perform require_epoch(p_epoch);
   perform lock_partitions((select array_agg(i.id) from partitions_in(p_group, null, p_offsets) i));
+  perform require_epoch(p_epoch);
   update partition p set committed = o.committed_offset
     from partitions_in(p_group, null, p_offsets) as o where p.partition_id = o.id and p.committed <> o.committed_offset;
   for id in update orphan_commit oc set state = 'open', drained_by = null, closed_at = null
@@ -91,9 +91,9 @@ create or replace function kafka_exactly.close_orphan(p_epoch bigint, p_orphan b
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare place bigint;
 begin
-  perform require_epoch(p_epoch);
   select partition_id into place from orphan_commit where orphan_id = p_orphan;
   perform lock_partitions(array[place]);
+  perform require_epoch(p_epoch);
   if p_state = 'superseded' then
     -- Also when its topic was deleted: then no offset will ever be read back, and the next sweep must not find it again.
     update partition p set committed = p.frontier from orphan_commit o

@@ -22,8 +22,8 @@ begin
     update claim set range_start = p_stop, started = greatest(started, p_stop), applied = greatest(applied, p_stop)
      where claim_id = p_claim;
     if p_settled > c.range_start then
-      insert into claim (partition_id, life_id, epoch, range_start, range_stop, started, applied, state, unit, attempt)
-      values (c.partition_id, c.life_id, c.epoch, c.range_start, p_settled, p_settled, p_settled, 'settled', c.unit, c.attempt);
+      insert into claim (partition_id, life_id, epoch, range_start, range_stop, started, applied, state, unit, step)
+      values (c.partition_id, c.life_id, c.epoch, c.range_start, p_settled, p_settled, p_settled, 'settled', c.unit, c.step);
     end if;
   elsif p_settled > c.range_start then
     update claim set range_stop = p_settled, started = p_settled, applied = p_settled, state = 'settled'

@@ -22,7 +22,7 @@ select topic_id, number, topic, start
 
 -- name: claim
 select part, what, range_start, range_stop, id
-  from kafka_exactly.claim(%(group)s, %(slot)s, %(incarnation)s, %(epoch)s, %(attempt)s, %(unit)s, %(parts)s)
+  from kafka_exactly.claim(%(group)s, %(slot)s, %(incarnation)s, %(epoch)s, %(step)s, %(unit)s, %(parts)s)
 
 -- name: record_lost
 select kafka_exactly.record_lost(%(group)s, %(slot)s, %(incarnation)s, %(lost)s)
@@ -70,7 +70,7 @@ on conflict do nothing
 
 -- name: claim_released
 select c.claim_id, c.range_start, c.range_stop, c.started, c.applied, c.unit, c.doubt_id, p.topic_id, p.number, p.topic
-  from kafka_exactly.claim_released(%(group)s, %(slot)s, %(incarnation)s, %(epoch)s, %(attempt)s, %(limit)s) c
+  from kafka_exactly.claim_released(%(group)s, %(slot)s, %(incarnation)s, %(epoch)s, %(step)s, %(limit)s) c
   join kafka_exactly.partition p using (partition_id) order by c.range_start, p.topic_id, p.number
 
 -- name: payloads
