@@ -132,6 +132,16 @@ def fence_drops_the_window() -> None:
 
 
 @planted
+def window_is_judged_as_a_whole() -> None:
+    """One row for all of its records, although each had an effect of its own."""
+
+    def whole(_: Any, window: DoubtRow, __: int, ___: int) -> None:
+        window.unlisted = False
+
+    rules._list_window = whole
+
+
+@planted
 def sign_off_gives_the_window_back() -> None:
     close_life = MemoryMemberLedger.close_life
 
