@@ -21,13 +21,16 @@ ARG_ALL = Arg(("-a", "--all"), help="Closed ones as well", action="store_true")
 ARG_KAFKA = Arg(
     ("--kafka-config-id",), help="The Kafka connection (default: [kafka_exactly] kafka_conn_id)", default=""
 )
+ARG_DAG = Arg(("--dag",), help="The id of the DAG that the group belongs to from now on", required=True)
+ARG_TASK = Arg(("--task",), help="The id of the task", required=True)
 
 
-def _command(name: str, help_text: str, *args: Arg) -> ActionCommand:
+def _command(name: str, help_text: str, *args: Arg, of: str = "") -> ActionCommand:
+    function = f"{of} {name}".strip().replace("-", "_").replace(" ", "_")
     return ActionCommand(
         name=name,
         help=help_text,
-        func=lazy_load_command(f"airflow_kafka_exactly.commands.{name.replace('-', '_')}"),
+        func=lazy_load_command(f"airflow_kafka_exactly.commands.{function}"),
         args=(*args, ARG_OUTPUT, ARG_VERBOSE),
     )
 
@@ -64,6 +67,20 @@ def get_commands() -> list[CLICommand]:
                     "Compare each offset below the committed one with the ledger; exits 1 when one deviates",
                     ARG_THE_GROUP,
                     ARG_KAFKA,
+                ),
+                GroupCommand(
+                    name="groups",
+                    help="Consumer groups, and which task each belongs to",
+                    subcommands=(
+                        _command(
+                            "move",
+                            "Give a group to the task that its DAG or task is called now",
+                            ARG_THE_GROUP,
+                            ARG_DAG,
+                            ARG_TASK,
+                            of="groups",
+                        ),
+                    ),
                 ),
                 _command("coordinator", "Contend for leadership, and lead, until told to stop", ARG_KAFKA),
             ),

@@ -4,6 +4,7 @@ one sentence (exit status 1) when it cannot do its work."""
 from __future__ import annotations
 
 import functools
+import getpass
 import json
 import os
 import signal
@@ -153,6 +154,20 @@ def dead_letters(args: Any) -> None:
         rows = ledgers.report.dead_letters(args.group)
     columns = "dead_letter_id group_id topic partition offset reason attempts doubt_id buried_by buried_at"
     _print(args, rows, lambda: _table("dead letters", rows, columns))
+
+
+@_quiet
+def groups_move(args: Any) -> None:
+    """`airflow kafka-exactly groups move`."""
+    with wiring.shared_ledger(hooks.ledger_settings()) as ledgers:
+        before = ledgers.member.move_group(args.group, args.dag, args.task, getpass.getuser())
+    row = {
+        "group_id": args.group,
+        "dag_id": args.dag,
+        "task_id": args.task,
+        "before": before and list(before),
+    }
+    _print(args, row, lambda: _table("moved", [row], "group_id dag_id task_id before"))
 
 
 @_quiet

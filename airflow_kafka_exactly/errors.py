@@ -37,7 +37,7 @@ class RecordsLost(ConfigurationError):
 
 
 class GroupInUse(ConfigurationError):
-    """The consumer group already has members or offsets that this package did not write."""
+    """The consumer group already has members or offsets that this package did not write, or belongs to another task."""
 
 
 class SchemaMissing(ConfigurationError):

@@ -249,6 +249,8 @@ class KafkaExactlyOnceOperator(BaseOperator):
                 topics=list(settings.kafka.topics),
                 slot=settings.slot,
                 owner=settings.owner,
+                dag_id=settings.dag_id,
+                task_id=settings.task_id,
                 session_timeout_s=settings.kafka.session_timeout_s,
                 max_batch_records=settings.max_batch_records,
                 on_busy=self.on_busy,
@@ -278,6 +280,8 @@ class KafkaExactlyOnceOperator(BaseOperator):
         return MemberSettings(
             slot=slot,
             owner=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
             kafka=kafka,
             lease=lease,
             max_batch_records=self.max_batch_size,

@@ -188,6 +188,9 @@ class MemberSettings:
     """`dag_id.task_id[map_index]`, the member's `group.instance.id`."""
     owner: str
     """The task instance (without its try number) that this slot works for: a retry of the same one takes over."""
+    dag_id: str = ""
+    task_id: str = ""
+    """The task, which owns its consumer group: no other task may work in it."""
     kafka: KafkaSettings
     lease: LeaseSettings = LeaseSettings()
     max_batch_records: int = 1000

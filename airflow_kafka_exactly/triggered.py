@@ -124,6 +124,8 @@ class Waiter:
         settings = MemberSettings(
             slot=a["slot"],
             owner=a["owner"],
+            dag_id=a.get("dag_id", ""),  # a trigger of 0.1.0 names neither; its worker does
+            task_id=a.get("task_id", ""),
             kafka=kafka,
             lease=services.lease,
             max_batch_records=a["max_batch_records"],

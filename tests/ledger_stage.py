@@ -92,6 +92,8 @@ class Stage:
                 lease_s=more.pop("lease_s", LEASE_S),
                 check=check,
                 kafka_connection=more.pop("kafka_connection", ""),
+                dag_id=more.pop("dag_id", ""),
+                task_id=more.pop("task_id", ""),
             )
         )
         if opened:
@@ -253,7 +255,7 @@ class PostgresStage(Stage):
         """Forget everything, for the next example of a property test. The audit trail refuses, so it stays."""
         self.epoch, self.gaps, self._steps = 0, set(), itertools.count(1)
         self.sql(
-            "truncate kafka_exactly.lost_range, kafka_exactly.doubt_record, kafka_exactly.dead_letter,"
+            "truncate kafka_exactly.group_owner, kafka_exactly.lost_range, kafka_exactly.doubt_record, kafka_exactly.dead_letter,"
             " kafka_exactly.orphan_commit, kafka_exactly.claim,"
             " kafka_exactly.doubt, kafka_exactly.partition, kafka_exactly.member_life"
         )

@@ -33,7 +33,12 @@ class MemberLedger(Protocol):
 
     def open_life(self, request: OpenLife) -> Life:
         """Open the next life of a slot. A current life of the same owner is superseded and keeps its lease; a live one of
-        another owner raises `SlotBusy`."""
+        another owner raises `SlotBusy`. The group belongs to the task of its first life: another one's raises `GroupInUse`."""
+        ...
+
+    def move_group(self, group_id: str, dag_id: str, task_id: str, by: str) -> tuple[str, str] | None:
+        """The DAG or task was renamed: the group is that one's from now on. Returns whose it was, as far as that is known.
+        `GroupInUse` while a life of the group has its lease, `ConfigurationError` when the group never had one."""
         ...
 
     def renew(self, life: Life, lease_s: float) -> None:

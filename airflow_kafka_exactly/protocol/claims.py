@@ -60,12 +60,17 @@ class OpenLife:
     check: CheckReference = CheckReference()
     kafka_connection: str = ""
     """The Airflow connection that the group is consumed by: how a leader that never consumed it finds its cluster."""
+    dag_id: str = ""
+    task_id: str = ""
+    """The task that the member is of: it owns the group from its first life on. Empty (no Airflow task): nobody is asked."""
 
     def __post_init__(self) -> None:
         require_name("the consumer group", self.group_id)
         require_name("the slot", self.slot)
         require_name("the Kafka cluster", self.cluster_id)
         require_name("the Kafka connection", self.kafka_connection)
+        require_name("the DAG", self.dag_id)
+        require_name("the task", self.task_id)
         if not 0 < self.lease_s <= LONGEST_LEASE_S:
             raise ValueError(f"a lease of {self.lease_s} s")
         require_json("the check and its arguments", asdict(self.check))

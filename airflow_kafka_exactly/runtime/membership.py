@@ -142,6 +142,8 @@ class Membership:
                 lease_s=self.settings.lease.lease_s,
                 check=self._check,
                 kafka_connection=self.settings.kafka.connection,
+                dag_id=self.settings.dag_id,
+                task_id=self.settings.task_id,
             )
         )
         self.lease.opened(asked_at)

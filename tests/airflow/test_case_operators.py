@@ -22,7 +22,7 @@ from localstack.ports import free_port
 from outcomes import new_database, unsettled
 from world import World, eventually, make_world
 
-from airflow_kafka_exactly import hooks
+from airflow_kafka_exactly import hooks, wiring
 from airflow_kafka_exactly.adapters.postgres import migrate
 from airflow_kafka_exactly.adapters.postgres.schema import newest_version
 from airflow_kafka_exactly.errors import ConfigurationError
@@ -305,3 +305,29 @@ def test_case_16_a_resumed_task_ends_at_its_deadline(world: World) -> None:
     with pytest.raises(AirflowTaskTimeout, match="execution_timeout has passed"):
         operator.resume(stage.context(), event)
     assert time.monotonic() - begun < 60
+
+
+def test_a_task_whose_ids_join_to_anothers_name_is_refused_and_runs_none_of_its_records(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DAG `sales`, group `eu`, task `pay` and DAG `sales.eu`, task `pay`: one default group, one slot, two tasks."""
+    world.produce([b"x"] * 3)
+    assert execute(world)["counts"]["applied"] == 3
+    world.produce([b"x"] * 2)
+
+    def other(**more: Any) -> dict[str, Any]:
+        context = stage.context()
+        context["ti"].dag_id, context["ti"].task_id = "da", "g.consume"
+        return stage.operator(world, session_timeout=45, **more).execute(context)
+
+    belongs = r"belongs to DAG 'dag', task 'consume'; this is DAG 'da', task 'g\.consume'"
+    with pytest.raises(AirflowFailException, match=belongs):
+        other()
+    assert len(applied.of(world.topic)) == 3
+    with wiring.shared_ledger(world.services.ledger) as ledgers:
+        before = ledgers.member.move_group(world.group, "da", "g.consume", "ada")
+    assert before == ("dag", "consume")
+    assert other()["counts"]["applied"] == 2
+    with pytest.raises(AirflowFailException, match="belongs to DAG 'da'"):
+        execute(world)
+    assert applied.of(world.topic) == {(0, offset): 1 for offset in range(5)}

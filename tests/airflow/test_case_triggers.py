@@ -388,3 +388,14 @@ async def test_case_20_no_call_of_ours_holds_the_event_loop(world: World) -> Non
         if not found[-1]:
             return
     pytest.fail(f"stalls of the event loop in every round, in seconds: {found}")
+
+
+# -- whose a group is --------------------------------------------------------------------------------------------------
+
+
+async def test_a_trigger_of_another_task_ends_with_the_reason(world: World) -> None:
+    trigger = await deferred(world)
+    assert (trigger.arguments["dag_id"], trigger.arguments["task_id"]) == ("dag", "consume")
+    event = await first_event(ConsumeTrigger(**{**trigger.arguments, "dag_id": "da", "task_id": "g.consume"}))
+    assert event["final"]
+    assert "belongs to DAG 'dag', task 'consume'; this is DAG 'da', task 'g.consume'" in event["error"]

@@ -295,3 +295,24 @@ def test_a_coordinator_process_ends_with_sigterm_and_nobody_leads(ledgers: Ledge
         process.wait(10)
         process.stdout.close()
     assert said[0]["epoch"] >= 1
+
+
+def test_a_group_is_moved_to_a_task_that_was_renamed(ledgers: Ledgers, run: Any) -> None:
+    opening = OpenLife(
+        group_id="sales.pay",
+        cluster_id="c",
+        slot="sales.pay",
+        owner="run",
+        kind=LifeKind.WORKER,
+        process="h:1",
+        lease_s=20,
+        dag_id="sales",
+        task_id="pay",
+    )
+    ledgers.member.close_life(ledgers.member.open_life(opening))
+    asked = {"group": "sales.pay", "dag": "trade", "task": "pay"}
+    row = json.loads(run(commands.groups_move, output="json", **asked))
+    assert row == {"group_id": "sales.pay", "dag_id": "trade", "task_id": "pay", "before": ["sales", "pay"]}
+    assert "trade" in run(commands.groups_move, **asked)
+    with pytest.raises(SystemExit, match="not known"):
+        run(commands.groups_move, group="nobody", dag="trade", task="pay")

@@ -246,9 +246,13 @@ def test_every_command_is_documented_with_its_options(airflow_home: None) -> Non
     page = (DOCS / "reference" / "commands.md").read_text()
     told = {cells[0].strip("`"): set(re.findall(r"`(-[\w-]+)`", cells[1])) for cells in table_rows(page)}
     common = {*ARG_OUTPUT.flags, *ARG_VERBOSE.flags}
-    real = {
-        command.name: {flag for arg in command.args for flag in arg.flags} - common
+    named = {
+        f"{command.name} {inner.name}" if inner is not command else command.name: inner
         for command in group.subcommands
+        for inner in getattr(command, "subcommands", (command,))
+    }
+    real = {
+        name: {flag for arg in inner.args for flag in arg.flags} - common for name, inner in named.items()
     }
     assert told == real
     assert all(f"`{flag}`" in page for flag in common)

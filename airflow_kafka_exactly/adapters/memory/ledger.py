@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from airflow_kafka_exactly.adapters.memory import ledger_rules as rules
 from airflow_kafka_exactly.adapters.memory.ledger_arbiter import arbitrate
+from airflow_kafka_exactly.adapters.memory.ledger_cursor import MemoryCursor
 from airflow_kafka_exactly.adapters.memory.ledger_evidence import MemoryEvidenceLedger
 from airflow_kafka_exactly.adapters.memory.ledger_leader import MemoryLeaderLedger, close_known, write_orphan
+from airflow_kafka_exactly.adapters.memory.ledger_owners import move_group, own_group
 from airflow_kafka_exactly.adapters.memory.ledger_report import MemoryReportLedger
 from airflow_kafka_exactly.adapters.memory.ledger_state import (
     ClaimRow,
@@ -25,7 +26,12 @@ from airflow_kafka_exactly.adapters.memory.ledger_state import (
     LostRow,
     PlaceRow,
 )
-from airflow_kafka_exactly.errors import AlreadyApplied, Fenced, LedgerBehind, SlotBusy
+from airflow_kafka_exactly.errors import (
+    AlreadyApplied,
+    Fenced,
+    LedgerBehind,
+    SlotBusy,
+)
 from airflow_kafka_exactly.ports import Clock
 from airflow_kafka_exactly.protocol.claims import (
     Claim,
@@ -59,6 +65,7 @@ class MemoryMemberLedger:
         state = self._state
         with state.lock:
             now = state.clock.now()
+            own_group(state, request)
             mine = [
                 r
                 for life, r in state.lives.items()
@@ -72,6 +79,10 @@ class MemoryMemberLedger:
             state.lives[life] = LifeRow(life, request, now + request.lease_s)
             state.note("life", life.incarnation, "opened", request.process)
             return life
+
+    def move_group(self, group_id: str, dag_id: str, task_id: str, by: str) -> tuple[str, str] | None:
+        with self._state.lock:
+            return move_group(self._state, group_id, dag_id, task_id, by)
 
     def renew(self, life: Life, lease_s: float) -> None:
         with self._state.lock:
@@ -368,20 +379,6 @@ def _redo(place: PlaceRow, claim: ClaimRow) -> Redo:
 def released_count(state: LedgerState, group_id: str) -> int:
     doubts = (d for p in state.group_places(group_id) for d in p.doubts)
     return sum(d.state is DoubtState.RELEASED and d.durable for d in doubts)
-
-
-@dataclass(slots=True)
-class MemoryCursor:
-    """Stands for the user's cursor: remembers what was executed."""
-
-    executed: list[tuple[Any, Any]]
-
-    def execute(self, query: Any, params: Any = None) -> MemoryCursor:
-        self.executed.append((query, params))
-        return self
-
-    def executemany(self, query: Any, params_seq: Iterable[Any]) -> None:
-        self.executed += [(query, params) for params in params_seq]
 
 
 class MemoryLedger:

@@ -170,6 +170,8 @@ class LedgerState:
         self.lock = threading.RLock()
         self.epoch, self.leader = 0, ""
         self.lives: dict[Life, LifeRow] = {}
+        self.owners: dict[str, tuple[str, str]] = {}
+        """Of groups: DAG id and task id."""
         self.places: dict[tuple[str, str, str, int], PlaceRow] = {}
         self.claim_numbers, self.numbers = count(1), count(1)
         self.newest_claim = 0

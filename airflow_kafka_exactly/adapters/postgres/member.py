@@ -26,7 +26,7 @@ from airflow_kafka_exactly.protocol.claims import (
     Redo,
 )
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, RawRecord, payload_bytes
-from airflow_kafka_exactly.protocol.storable import storable
+from airflow_kafka_exactly.protocol.storable import require_name, storable
 
 CHUNK_BYTES = 4 * 1024 * 1024
 CHUNK_RECORDS = 500
@@ -55,9 +55,18 @@ class PostgresMemberLedger:
                 "lease_s": request.lease_s,
                 "check": of_check(request.check),
                 "kafka_connection": request.kafka_connection,
+                "dag": request.dag_id,
+                "task": request.task_id,
             },
         )
         return Life(group_id=request.group_id, slot=request.slot, incarnation=row[0])
+
+    def move_group(self, group_id: str, dag_id: str, task_id: str, by: str) -> tuple[str, str] | None:
+        require_name("the DAG", dag_id)
+        require_name("the task", task_id)
+        asked = {"group": storable(group_id), "dag": dag_id, "task": task_id, "by": storable(by)}
+        rows = self._db.rows(self._sql["move_group"], asked)
+        return (rows[0][0], rows[0][1]) if rows else None
 
     def renew(self, life: Life, lease_s: float) -> None:
         if not self._db.execute(self._sql["renew"], {**of_life(life), "lease_s": lease_s}):

@@ -24,6 +24,7 @@ from airflow_kafka_exactly.adapters.postgres.session import Connection, prepare_
 from airflow_kafka_exactly.errors import (
     ConfigurationError,
     Fenced,
+    GroupInUse,
     KafkaExactlyError,
     LedgerBehind,
     SchemaMissing,
@@ -43,6 +44,8 @@ _REFUSALS: Mapping[str, Callable[[str], KafkaExactlyError]] = {
     "KX001": StaleEpoch,
     "KX002": Fenced,
     "KX005": LedgerBehind,
+    "KX006": GroupInUse,
+    "KX007": ConfigurationError,
 }
 _MIGRATE = (SchemaMissing, "Run `airflow kafka-exactly migrate`.")
 _REMEDIES: Mapping[str, tuple[type[ConfigurationError], str]] = {

@@ -1,6 +1,6 @@
 create or replace function kafka_exactly.open_life(
   p_group text, p_cluster text, p_slot text, p_owner text, p_kind text, p_process text, p_lease_s double precision,
-  p_check jsonb, p_kafka_connection text) returns bigint
+  p_check jsonb, p_kafka_connection text, p_dag text, p_task text) returns bigint
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare
   old member_life;
@@ -8,6 +8,9 @@ declare
   new_id bigint;
   left_s double precision;
 begin
+  if p_dag <> '' then
+    perform own_group(p_group, p_dag, p_task);
+  end if;
   -- Two processes that open the same slot for the first time have no row to meet on.
   perform pg_advisory_xact_lock(hashtextextended(p_group || chr(10) || p_slot, 7001));
   select * into old from member_life where group_id = p_group and slot = p_slot and state = 'current' for no key update;

@@ -1,6 +1,9 @@
 -- name: open_life
 select kafka_exactly.open_life(%(group)s, %(cluster)s, %(slot)s, %(owner)s, %(kind)s, %(process)s, %(lease_s)s, %(check)s,
-                               %(kafka_connection)s)
+                               %(kafka_connection)s, %(dag)s, %(task)s)
+
+-- name: move_group
+select dag_id, task_id from kafka_exactly.move_group(%(group)s, %(dag)s, %(task)s, %(by)s)
 
 -- name: renew
 update kafka_exactly.member_life set lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
