@@ -18,7 +18,7 @@ FINAL = frozenset({"settled", "discarded", "redone", "dead_letter", "no_record"}
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One row of the ledger. `what`: settled, open (an open claim's part that is not applied), doubt, bare doubt (without its
-    payload), dead letter, or how a doubt was closed."""
+    payload), dead letter (its detail: the doubt it was the end of, if any), or how a doubt was closed."""
 
     what: str
     number: int
@@ -75,9 +75,17 @@ def _uncovered(frontier: int, committed: int, rows: Iterable[Outcome]) -> Iterat
 
 def _twice(committed: int, rows: Sequence[Outcome]) -> Iterator[tuple[int, int, str]]:
     """A doubt's own outcome beside another's: redone although a claim had settled it, or a dead letter that was applied."""
-    closed = [r for r in rows if r.what in {"redone", "dead_letter", "discarded"} and r.start < committed]
-    settled = [r for r in rows if r.what == "settled"]
     letters = [r for r in rows if r.what == "dead letter"]
+    # A member that buries a record of its claim settles it with that claim, and closes the doubt of whoever collided with it.
+    with_their_claim = [r for r in letters if not r.detail]
+    closed = [
+        r
+        for r in rows
+        if r.what in {"redone", "dead_letter", "discarded"}
+        and r.start < committed
+        and not (r.what == "dead_letter" and any(b.start in range(r.start, r.stop) for b in with_their_claim))
+    ]
+    settled = [r for r in rows if r.what == "settled"]
     for row in closed:
         for other in settled if row.what in {"redone", "dead_letter"} else ():
             if row.start < other.stop and other.start < row.stop:

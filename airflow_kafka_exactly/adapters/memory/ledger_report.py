@@ -163,4 +163,4 @@ def _outcomes(place: PlaceRow) -> Iterator[Outcome]:
             yield Outcome("settled", d.applied_by, d.first, d.last + 1, "before it was folded")
     for letter in place.letters:
         offset = letter.record.offset
-        yield Outcome("dead letter", letter.number, offset, offset + 1)
+        yield Outcome("dead letter", letter.number, offset, offset + 1, str(letter.doubt_id or ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ledger_stage import GROUP, PLACE, Stage
+from ledger_stage import GROUP, PLACE, Stage, record
 
 from airflow_kafka_exactly.errors import Fenced
 from airflow_kafka_exactly.protocol.claims import Verdict
@@ -89,6 +89,25 @@ def test_case_01_a_record_that_was_applied_and_redone_has_two_outcomes(stage: St
     (found,) = stage.report.reconcile(GROUP, {PLACE: 2})
     assert (found["start"], found["stop"], found["pending"]) == (1, 2, False)
     assert f"claim {claim.claim_id} settled" in found["what"]
+
+
+def test_case_01_a_record_that_is_buried_with_its_claim_has_one_outcome(stage: Stage) -> None:
+    """Also when somebody had polled it meanwhile and doubted it; one that was applied and buried by its redo has two."""
+    a, b = stage.life("a"), stage.life("b")
+    claim = stage.claim(a, 0, 1)
+    stage.ask(b, stage.part(0, 1))
+    stage.member.bury(a, claim, [record(0)], 1, "ValueError: no", 3)
+    assert stage.doubts() == []
+    assert stage.report.reconcile(GROUP, {PLACE: 1}) == []
+    claim = stage.claim(a, 1, 2)
+    stage.ask(b, stage.part(1, 2))
+    stage.apply(a, claim)
+    stage.forget_settled()
+    assert stage.decide(stage.the_doubt(), Verdict.NOT_APPLIED)
+    (redo,) = stage.claim_released(b, stage.epoch, 5)
+    stage.member.bury(b, redo.claim, [record(1)], 2, "ValueError: no", 3)
+    (found,) = stage.report.reconcile(GROUP, {PLACE: 2})
+    assert (found["start"], found["stop"], found["pending"]) == (1, 2, False)
 
 
 def test_l2_what_kafka_deleted_unread_is_listed_once(stage: Stage) -> None:
