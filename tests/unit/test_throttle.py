@@ -5,7 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from airflow_kafka_exactly.ports import Polled
-from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch, RawRecord
+from airflow_kafka_exactly.protocol.record import (
+    OffsetRange,
+    Partition,
+    PartitionBatch,
+    RawRecord,
+    held_bytes,
+)
 from airflow_kafka_exactly.runtime import polling
 from airflow_kafka_exactly.runtime.polling import Poller
 
@@ -23,13 +29,13 @@ class Consumer:
         self.asked.append("resume")
 
 
-def poller_with(records: int, limit_bytes: int) -> Poller:
-    settings = SimpleNamespace(kafka=SimpleNamespace(prefetch_max_bytes=limit_bytes))
+def poller_with(records: int, room_for: int) -> Poller:
+    polled = tuple(RawRecord(o, None, b"x" * 10, (), 0) for o in range(records))
+    settings = SimpleNamespace(kafka=SimpleNamespace(prefetch_max_bytes=held_bytes(polled[:room_for])))
     shared: Any = SimpleNamespace(settings=settings)
     nobody: Any = None
     poller = Poller(nobody, nobody, shared, lambda _: None)
     poller.hand.assigned([P])
-    polled = tuple(RawRecord(o, None, b"x" * 10, (), 0) for o in range(records))
     poller.hand.polled(Polled((PartitionBatch(P, OffsetRange(0, records), polled),)))
     return poller
 
@@ -41,7 +47,7 @@ def throttled(poller: Poller) -> list[str]:
 
 
 def test_a_full_hand_that_stays_full_pauses_and_resumes_at_half() -> None:
-    poller = poller_with(records=11, limit_bytes=100)
+    poller = poller_with(records=11, room_for=10)
     assert throttled(poller) == ["pause"]
     poller.hand.take(3)
     assert throttled(poller) == []
@@ -51,7 +57,7 @@ def test_a_full_hand_that_stays_full_pauses_and_resumes_at_half() -> None:
 
 def test_a_full_hand_that_empties_in_time_is_not_paused(monkeypatch: Any) -> None:
     monkeypatch.setattr(polling, "ROOM_S", 60.0)
-    poller = poller_with(records=11, limit_bytes=100)
+    poller = poller_with(records=11, room_for=10)
     taking = threading.Timer(0.01, poller.hand.take, [3])
     taking.start()
     assert throttled(poller) == []
