@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -36,7 +37,12 @@ from airflow_kafka_exactly.settings import MemberSettings
 from airflow_kafka_exactly.stopping import StopRequest
 from airflow_kafka_exactly.triggers import ConsumeTrigger
 
+log = logging.getLogger(__name__)
 DEFER_WHEN_IDLE_S = 1.5
+STAY_S = 300.0
+"""So long a task is idle in its worker before it asks again whether a triggerer has room for it."""
+BUSY_AGAIN_S = 10.0
+"""When it finds its slot busy there."""
 CHOICES = {
     "until": ("end", "forever"),
     "effect": ("external", "ledger"),
@@ -189,6 +195,8 @@ class KafkaExactlyOnceOperator(BaseOperator):
         if event["ending"] in (Ending.END, Ending.IDLE_TIMEOUT):
             return summary.as_dict()
         until = Until.from_dict(event["until"]) if event["until"] else None
+        if until is not None and (event["ending"] == Ending.NO_ROOM or until.defer_when_idle_s == STAY_S):
+            until = dataclasses.replace(until, defer_when_idle_s=self._defer_when_idle_s(event["ending"]))
         deadline = event.get("deadline")
         with self._until_deadline(deadline):
             return self._mapping_errors(lambda: self._stint(context, summary, until, deadline))
@@ -233,6 +241,8 @@ class KafkaExactlyOnceOperator(BaseOperator):
             except SlotBusy:
                 if self.on_busy == "fail" or not self.deferrable:
                     raise
+                if until.defer_when_idle_s == STAY_S:
+                    stop.pause(BUSY_AGAIN_S)
                 self._wait(settings, summary, until, deadline)
         if ending is Ending.IDLE:
             summary.count("deferrals")
@@ -263,6 +273,18 @@ class KafkaExactlyOnceOperator(BaseOperator):
             method_name="resume",
             timeout=None if deadline is None else timedelta(seconds=max(1.0, deadline - time.time())),
         )
+
+    def _defer_when_idle_s(self, ending: str = "") -> float | None:
+        if not self.deferrable:
+            return None
+        if ending != Ending.NO_ROOM:
+            return DEFER_WHEN_IDLE_S
+        log.warning(
+            "the triggerer has no room for one more waiting member (open files, see its log): this task stays in its worker, "
+            "and asks again when it has been idle for %.0f s",
+            STAY_S,
+        )
+        return STAY_S
 
     # -- from parameters to settings
 
@@ -298,7 +320,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
             to_end=self.until == "end",
             max_records=self.max_records,
             idle_timeout_s=self.idle_timeout,
-            defer_when_idle_s=DEFER_WHEN_IDLE_S if self.deferrable else None,
+            defer_when_idle_s=self._defer_when_idle_s(),
         )
 
     def _function(self) -> UserFunction:

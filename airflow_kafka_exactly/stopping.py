@@ -26,6 +26,12 @@ class StopRequest:
         if self.made:
             raise Stopped
 
+    def pause(self, seconds: float) -> None:
+        """Not longer than until the request is made."""
+        with contextlib.suppress(queue.Empty):
+            self._told.get(timeout=seconds)
+        self.check()
+
     @contextlib.contextmanager
     def passed_to(self, stopping: threading.Event) -> Iterator[None]:
         """Inside, `stopping` is set soon after the request is made, or at once when it was made before."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from airflow_kafka_exactly import hooks, wiring
+from airflow_kafka_exactly import descriptors, hooks, wiring
 from airflow_kafka_exactly.errors import ConfigurationError, Fenced, KafkaExactlyError, SlotBusy, Unavailable
 from airflow_kafka_exactly.ports import EvidenceLedger
 from airflow_kafka_exactly.protocol.claims import DoubtFacts, LifeKind
@@ -81,7 +81,8 @@ class Waiter:
         a = self._arguments
         event = {"summary": a["summary"], "until": a["until"], "deadline": a["deadline"]}
         try:
-            event["ending"] = str(self._wait())
+            with descriptors.of_process.room() as has_room:
+                event["ending"] = str(self._wait() if has_room else Ending.NO_ROOM)
         except Stopped:
             return None
         except Fenced as fenced:

@@ -18,6 +18,7 @@ class Ending(StrEnum):
     IDLE = "idle"  # caught up: time to defer
     RECORDS = "records"  # (of a waiting member) there is work
     DOUBTS = "doubts"  # (of a waiting member) there are released doubts
+    NO_ROOM = "no_room"  # (of a waiting member) its process may not open as many files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
