@@ -24,6 +24,13 @@ from airflow_kafka_exactly.errors import KafkaExactlyError
 from airflow_kafka_exactly.settings import LedgerSettings
 
 PATIENCE_S = 30.0
+WAITS = """
+select pg_blocking_pids(pid) && %s::int[],
+       exists (select from pg_locks l where l.pid = p.pid and l.granted and l.locktype = 'advisory'
+                  and l.classid::bigint << 32 | l.objid::bigint = kafka_exactly.epoch_key())
+  from (select %s::integer as pid) as p
+"""
+"""Whether that process waits for one of these, and whether it holds the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,8 @@ class Run:
     outcome: Outcome
     waited: tuple[bool, ...]
     deadlocks: int
+    starving: bool
+    """Somebody waited while it held the epoch, and so did whoever takes office."""
     happened: frozenset[tuple[int, int]]
 
 
@@ -59,11 +68,15 @@ class Harness:
         self._control = psycopg.connect(conninfo, autocommit=True)
         self._control.execute("set check_function_bodies = off")
         self._control.execute(Path(__file__).with_name("stops.sql").read_bytes())
+        self._control.execute(f"create function interleaving.outcome() returns jsonb {READ}".encode())
+        self._restorer = psycopg.connect(conninfo, autocommit=True)
+        self._restorer.execute("set session_replication_role = replica")
         self.scenes = {name: self._keep(name) for name in scenes or SCENES}
         self.built: dict[str, Built] = {}
         self.install([])  # last: a stage migrates, which puts the shipped functions back
         self._sessions = [Session(self.settings, key) for key in (1, 2, 3, 4)]
         self._free = [s.key for s in self._sessions]
+        self._starving = False
         self.passed: dict[tuple[str, str], set[str]] = {}
         """Which functions an operation goes through in a scene; known once it was traced."""
 
@@ -71,6 +84,7 @@ class Harness:
         for session in self._sessions:
             session.close()
         self._control.close()
+        self._restorer.close()
 
     def install(self, faults: Sequence[str]) -> None:
         """The shipped functions, but for those whose text is given."""
@@ -121,7 +135,7 @@ class Harness:
         they are released, the last first unless `order` says otherwise."""
         self._restore(scene)
         begun, happened = self.scenes[scene], set(self.scenes[scene].happened)
-        futures, waited = [], []
+        futures, waited, self._starving = [], [], False
         for i, (operation, stop) in enumerate(zip(operations, stops, strict=True)):
             futures.append(self._begin(i, operation, begun, happened, stop))
             waited.append(self._settled(i, futures[i]))
@@ -133,7 +147,7 @@ class Harness:
                 self._settled(j, other)
         answers = tuple(_answer(f) for f in futures)
         deadlocks = sum(s.deadlocks for s in self._sessions[: len(futures)])
-        return Run(answers, self._outcome(), tuple(waited), deadlocks, frozenset(happened))
+        return Run(answers, self._outcome(), tuple(waited), deadlocks, self._starving, frozenset(happened))
 
     def _begin(
         self, i: int, operation: Operation, scene: Scene, happened: set[tuple[int, int]], stop: Stop | None
@@ -171,10 +185,11 @@ class Harness:
 
     def _waits(self, session: Session) -> bool:
         pids = [s.pid for s in self._sessions if s is not session and s.pid]
-        found = self._control.execute(
-            "select pg_blocking_pids(%s) && %s::int[]", [session.pid, pids]
-        ).fetchone()
-        return bool(found and found[0])
+        found = self._control.execute(WAITS, [pids, session.pid]).fetchone()
+        if not found or not found[0]:
+            return False
+        self._starving |= found[1]
+        return True
 
     def _release(self, i: int) -> None:
         session = self._sessions[i]
@@ -183,13 +198,12 @@ class Harness:
             self._free.append(session.key)
 
     def _restore(self, scene: str) -> None:
-        self._control.execute(f'select "{scene}".restore(%s::bigint[])'.encode(), [self._free])
+        self._restorer.execute(f'select "{scene}".restore()'.encode())
+        self._control.execute("select pg_advisory_lock(k) from unnest(%s::bigint[]) k", [self._free])
         self._free = []
 
     def _outcome(self) -> Outcome:
-        cursor = self._control.execute(READ.encode())
-        cursor.nextset()
-        row = cursor.fetchone()
+        row = self._control.execute("select interleaving.outcome()").fetchone()
         assert row is not None
         return of_rows(row[0])
 

@@ -19,6 +19,8 @@ def violations(scene: str, operations: Sequence[Operation], run: Run) -> list[st
         found.append(f"an operation failed: {run.answers}")
     if run.deadlocks:
         found.append(f"{run.deadlocks} deadlocks")
+    if run.starving:
+        found.append("S4: something waits while it holds the epoch")
     found += broken(run.answers, run.outcome)
     return found if contradict(operations) else found + untrue(run.outcome, run.happened)
 

@@ -16,9 +16,11 @@ from airflow_kafka_exactly.adapters.memory.ledger_state import (
 Outcome = dict[str, Any]
 
 # Folded first: a frontier that lags behind marks is safe, and the next write folds it.
+# (A function, so that it is planned once.)
 READ = """
-select count(kafka_exactly.fold_alone(partition_id)) from kafka_exactly.partition;
-select jsonb_build_object(
+language plpgsql as $$ begin
+perform kafka_exactly.fold_alone(partition_id) from kafka_exactly.partition;
+return jsonb_build_object(
     'epoch', (select epoch from kafka_exactly.leader_epoch),
     'lives', (select jsonb_agg(jsonb_build_array(slot, incarnation, state, lease_until > clock_timestamp()))
                 from kafka_exactly.member_life),
@@ -38,7 +40,8 @@ select jsonb_build_object(
     'letters', (select jsonb_agg(jsonb_build_array(p.number, d.record_offset))
                   from kafka_exactly.dead_letter d join kafka_exactly.partition p using (partition_id)),
     'orphans', (select jsonb_agg(jsonb_build_array(p.number, o.range_start, o.range_stop, o.state))
-                  from kafka_exactly.orphan_commit o join kafka_exactly.partition p using (partition_id)))
+                  from kafka_exactly.orphan_commit o join kafka_exactly.partition p using (partition_id)));
+end $$
 """
 
 

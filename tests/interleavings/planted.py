@@ -95,12 +95,16 @@ end $$;
 """
 fault("fold_in_three_statements", ("fold", "", THREE_STATEMENTS), seen_by=("doubt_by_b", "last_effect"))
 fault(
-    "epoch_raised_in_two_statements",
+    "epoch_read_before_its_lock",
     (
         "raise_epoch",
-        "update leader_epoch set epoch = epoch + 1,",
-        "select epoch + 1 into raised from leader_epoch; update leader_epoch set epoch = raised,",
+        "perform pg_advisory_xact_lock(epoch_key()); update leader_epoch set epoch = epoch + 1,",
+        (
+            "select epoch + 1 into raised from leader_epoch; perform pg_advisory_xact_lock(epoch_key());"
+            "update leader_epoch set epoch = raised,"
+        ),
     ),
+    seen_by=("take_office", "take_office"),
 )
 
 # -- guards that hold nothing ------------------------------------------------------------------------------------------
@@ -108,6 +112,11 @@ fault(
 fault(
     "epoch_looked_at_without_its_lock",
     ("require_epoch", "perform pg_advisory_xact_lock_shared(epoch_key());", ""),
+)
+fault(
+    "epoch_raised_beside_claims",
+    ("raise_epoch", "pg_advisory_xact_lock(epoch_key())", "pg_advisory_xact_lock_shared(epoch_key())"),
+    seen_by=("claim_by_b", "take_office"),
 )
 fault("life_looked_at_without_its_lock", ("require_current", "for no key update;", ";"))
 fault("partitions_not_locked", ("lock_partitions", "for no key update", ""))
@@ -189,3 +198,31 @@ fault(
     ("committed", "perform lock_partitions((select array_agg(id) from partitions_in(p_group, null, p_offsets)));",
      "perform lock_partitions(array[x]) from (select id from partitions_in(p_group, null, p_offsets)) as y (x) order by x desc;"),
 )  # fmt: skip
+fault(
+    "claim_waits_with_the_epoch",
+    (
+        "claim",
+        "perform lock_partitions(ids); if p_step > me.step then perform require_epoch(p_epoch);",
+        (
+            "if p_step > me.step then perform require_epoch(p_epoch); end if; perform lock_partitions(ids);"
+            "if p_step > me.step then"
+        ),
+    ),
+)
+fault(
+    "redo_waits_with_the_epoch",
+    (
+        "claim_released",
+        "places := lock_released(p_group); perform require_epoch(p_epoch);",
+        "perform require_epoch(p_epoch); places := lock_released(p_group);",
+    ),
+)
+fault(
+    "fence_waits_with_the_epoch",
+    ("fence", "perform require_epoch(p_epoch);", ""),
+    (
+        "fence",
+        "places := lock_partitions_of(life);",
+        "perform require_epoch(p_epoch); places := lock_partitions_of(life);",
+    ),
+)

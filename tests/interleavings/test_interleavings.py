@@ -20,6 +20,7 @@ QUICKLY_CAUGHT = (
     "epoch_looked_at_without_its_lock",
     "effect_without_the_claim",
     "redo_claimed_twice",
+    "claim_waits_with_the_epoch",
 )
 
 
