@@ -6,12 +6,15 @@ from typing import Any
 
 from simulation.checks import Checks
 from simulation.effects import key_of
+from simulation.plan import Plan
 
 from airflow_kafka_exactly.adapters.memory.ledger import MemoryLedger
 
 
 class Ending:
-    def __init__(self, ledger: MemoryLedger, broker: Any, checks: Checks) -> None:
+    def __init__(self, plan: Plan, ledger: MemoryLedger, broker: Any, checks: Checks) -> None:
+        self._waits = plan.triggers
+        """Members may wait in a triggerer, where offsets without a record wake nobody."""
         self._state, self._broker, self._verdicts = ledger.state, broker, checks.verdicts
         self._log, self.violate = checks._log, checks.violate
 
@@ -21,10 +24,14 @@ class Ending:
         for topic in self._broker._topics.values():
             for number, log in enumerate(topic.logs):
                 if log.end:
-                    # Offsets without a record wake nobody: a gap at the end waits for the next record.
-                    stable = [r.offset + 1 for r in log.records if r.offset < log.stable]
-                    left += self._pending_of(group_id, topic.partition(number), max(stable, default=0))
+                    end = self._last_record(log) if self._waits else log.stable
+                    left += self._pending_of(group_id, topic.partition(number), end)
         return left
+
+    @staticmethod
+    def _last_record(log: Any) -> int:
+        """A gap at the end waits for the next record; those who wait for their `ends` are looked at by themselves."""
+        return max((r.offset + 1 for r in log.records if r.offset < log.stable), default=0)
 
     def _pending_of(self, group_id: str, partition: Any, end: int) -> list[str]:
         place = self._state.place(group_id, partition)
@@ -42,7 +49,7 @@ class Ending:
             if not c.settled
         ]
         if place.frontier < end:
-            left.append(f"the frontier of {partition} is {place.frontier}, its last record {end - 1}")
+            left.append(f"the frontier of {partition} is {place.frontier}, its end {end}")
         found = self._broker.group(group_id).offsets.get((partition.topic, partition.number))
         if place.frontier and (found is None or found.offset < place.frontier):
             left.append(

@@ -14,6 +14,9 @@ from typing import Any
 import greenlet
 
 
+TICK_S = 1e-9
+
+
 class Gone(BaseException):
     """Ends abandoned tasks when a run is over; no `except Exception` catches it."""
 
@@ -76,7 +79,8 @@ class Kernel:
         task.token += 1
         task.parked, task.woken = True, False
         if timeout_s is not None:
-            self._push(self.now + max(timeout_s, 0.0), task, task.token)
+            # The rest of a wait may be too short to change a float: time would stand still for whoever waits for it.
+            self._push(self.now + (max(timeout_s, TICK_S) if timeout_s > 0 else 0.0), task, task.token)
         self._hub.switch()
         if self.over:
             raise Gone

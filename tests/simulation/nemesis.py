@@ -43,6 +43,7 @@ class Nemesis:
         ]
         if world.plan.recreates:
             self._acts += [self._recreate_topic] * 2
+        self.healed_at: float | None = None
 
     def start(self) -> None:
         every_s = self._world.plan.rates.nemesis_every_s
@@ -51,6 +52,7 @@ class Nemesis:
 
     def heal(self) -> None:
         world = self._world
+        self.healed_at = world.kernel.now
         world.faults.heal_all()
         world.functions.healed = True
         world.broker.up = True

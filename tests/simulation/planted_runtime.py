@@ -252,6 +252,16 @@ def until_any_partition_is_at_its_end() -> None:
     Membership.ended_at = ended  # type: ignore[method-assign]
 
 
+@planted
+def until_the_end_never_ends() -> None:
+    Membership.ended_at = lambda *_: False  # type: ignore[method-assign]
+
+
+@planted
+def ends_of_topics_that_are_gone_are_waited_for() -> None:
+    Membership._look_for_gone = lambda *_: None  # type: ignore[method-assign]
+
+
 # -- S6: the leader ----------------------------------------------------------------------------------------------------
 
 

@@ -134,7 +134,16 @@ class Run:
         if now < self._look_at or not self._produced:
             return False
         self._look_at = now + 0.5
-        return not self.world.ending.pending(GROUP)
+        return not self._pending()
+
+    def _pending(self) -> list[str]:
+        healed_at = self.nemesis.healed_at
+        endless = [
+            f"{slot.name} has `until=end`, and did not end since"
+            for slot in self.slots
+            if self.plan.choices.until_end and healed_at is not None and slot.ended_at <= healed_at
+        ]
+        return self.world.ending.pending(GROUP) + endless
 
     _look_at, _produced = 0.0, False
     expected = ""
@@ -147,7 +156,7 @@ class Run:
         for task, failure in world.kernel.failures:
             who = f"{task.process.name} {task.name}" if task is not None else "an event"
             return f"bug: {who}: {type(failure).__name__}: {failure}"
-        pending = world.ending.pending(GROUP)
+        pending = self._pending()
         if world.kernel.steps > STEPS_AT_MOST:
             return f"bug: {STEPS_AT_MOST} steps in {world.kernel.now:.1f} s: something spins"
         if pending:

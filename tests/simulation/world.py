@@ -72,7 +72,7 @@ class World:
         self.functions = Functions(plan, self.target, self.points)
         self.verdicts = Verdicts(plan, self.ledger, self.functions)
         self.checks = Checks(self.ledger, self.target, self.broker, self.verdicts)
-        self.ending = Ending(self.ledger, self.broker, self.checks)
+        self.ending = Ending(plan, self.ledger, self.broker, self.checks)
         self.points.crash, self.points.before, self.points.after = self.crash, self.checks.before, self._after
         self.kernel.on_guard = lambda process: self.crash(process, "the guard: trust ended during an effect")
         self.numbers = 0
