@@ -13,7 +13,6 @@ from typing import Any
 
 import greenlet
 
-
 TICK_S = 1e-9
 
 
