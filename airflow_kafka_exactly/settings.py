@@ -31,7 +31,7 @@ class KafkaSettings:
     """How long Kafka keeps a silent member's partitions. A deferral leaves the slot empty for 1 to 3 s each way."""
     prefetch_max_bytes: int = 64 * 1024 * 1024
     """Polling pauses when the records in hand, not yet claimed, take so much memory; one that is larger passes alone. What
-    Kafka's client has fetched ahead comes in addition."""
+    Kafka's client has fetched ahead comes in addition: at most as much again."""
     request_timeout_s: float = 10.0
     adopt_offsets: bool = False
     """Take over a group whose committed offsets were written by a plain consumer."""

@@ -28,6 +28,8 @@ T = TypeVar("T")
 ANNOUNCE_AGAIN_AFTER_S = 60.0
 ANNOUNCE_AT_MOST = 500
 PAUSE_MAX_S = 10.0
+WAITING_PREFETCH_BYTES = 1024 * 1024
+"""One record is enough to wake a worker; hundreds of triggers wait in one process."""
 LOOK_AT_LEAST_EVERY_S = 2.0
 LOOK_AT_MOST_EVERY_S = 0.25
 
@@ -120,6 +122,7 @@ class Waiter:
             a["topics"],
             session_timeout_s=a["session_timeout_s"],
             adopt_offsets=a["adopt_offsets"],
+            prefetch_max_bytes=WAITING_PREFETCH_BYTES,
             on_lost_records=a.get("on_lost_records", "fail"),  # a trigger of 0.1.0 names none
         )
         settings = MemberSettings(

@@ -79,12 +79,21 @@ def test_what_is_missing_is_completed_and_what_the_user_chose_is_kept() -> None:
     assert config["isolation.level"] == "read_committed"
     assert config["enable.partition.eof"] is True
     assert config["fetch.queue.backoff.ms"] == 10
-    assert config["queued.min.messages"] == 1_000_000
+    assert config["queued.min.messages"] == 16 * 1024 * 1024 // 1024
+    assert config["queued.max.messages.kbytes"] == 16 * 1024
     assert config["topic.metadata.refresh.interval.ms"] == 10_000, "added partitions would be idle for 300 s"
     assert (config["fetch.min.bytes"], config["max.poll.interval.ms"]) == (7, 60_000)
     assert config["session.timeout.ms"] == 15_000
     assert config["heartbeat.interval.ms"] * 3 <= config["session.timeout.ms"]
     Consumer(config).close()  # the client knows every key
+
+
+def test_a_producers_limit_and_the_clients_other_names_do_not_break_the_bounds_of_what_is_fetched() -> None:
+    config = consumer_config(
+        settings(message__max__bytes=50_000_000, max__partition__fetch__bytes=5_000), "dag.task[0]"
+    )
+    assert (config["fetch.max.bytes"], config["fetch.message.max.bytes"]) == (1_000_000, 5_000)
+    Consumer(config).close()
 
 
 def test_the_operators_session_timeout_decides_and_says_so(caplog: pytest.LogCaptureFixture) -> None:

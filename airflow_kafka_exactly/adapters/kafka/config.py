@@ -24,6 +24,17 @@ REFRESH_MS: Final = 10_000
 """So often each member asks one broker what its topics are: a request of some hundred bytes, for a thousand waiting triggers a
 hundred a second in the whole cluster."""
 
+QUEUED_RECORD_BYTES: Final = 1024
+"""What the client may take for a record in its queue beside the value: 330 to 350 bytes (measured with librdkafka 2.16), and the
+key and headers, which it does not count."""
+
+ANSWER_BYTES: Final = 1_000_000
+"""The most that one answer of a broker holds; the client, whose `message.max.bytes` is the stock one, accepts no less. The first
+batch passes whole, however large it is."""
+
+ANSWER_MIN_BYTES: Final = 16 * 1024
+"""The least that is asked for of each partition: 64 kB of memory for each kB would be 1 MiB."""
+
 _TRUE: Final = frozenset({"true", "t", "1", "yes", "on"})
 
 _CONSUMER_ONLY: Final = (
@@ -168,13 +179,16 @@ def consumer_config(settings: KafkaSettings, slot: str) -> dict[str, Any]:
     """
     check(settings, slot)
     config = flattened(settings.config)
-    for key in ("auto.commit.enable", "on_commit", "logger"):
+    # (A producer's largest message is nothing to a consumer, but its client wants answers to be at least as large.)
+    for key in ("auto.commit.enable", "on_commit", "logger", "message.max.bytes"):
         config.pop(key, None)
     config.setdefault("client.id", slot)
     # The stock 1000 ms between two looks at a full queue caps a Python consumer at about 220,000 records a second.
     config.setdefault("fetch.queue.backoff.ms", 10)
-    config.setdefault("queued.min.messages", 1_000_000)
-    config.setdefault("queued.max.messages.kbytes", max(1, settings.prefetch_max_bytes // 1024))
+    if (same := config.pop("max.partition.fetch.bytes", None)) is not None:
+        config.setdefault("fetch.message.max.bytes", same)
+    for key, value in _fetched_ahead(settings.prefetch_max_bytes).items():
+        config.setdefault(key, value)
     # The stock 300 s would leave partitions that a topic gets later idle for so long, and `until="end"` waiting for them.
     config.setdefault("topic.metadata.refresh.interval.ms", REFRESH_MS)
     # An offset commit or a lookup waits for one request; librdkafka's 60 s would hold a revoke up for as long.
@@ -196,6 +210,21 @@ def consumer_config(settings: KafkaSettings, slot: str) -> dict[str, Any]:
         }
     )
     return config
+
+
+def _fetched_ahead(limit_bytes: int) -> dict[str, int]:
+    """What the client has fetched ahead takes at most `limit_bytes` of memory, in addition to the same in hand.
+
+    The client asks a broker for more while its queue is below both limits, so that an answer of each broker comes on top, and it
+    counts values alone. A poll copies what it takes, before the hand is full and the client refills: a quarter is for that.
+    """
+    quarter = limit_bytes // 4
+    return {
+        "queued.max.messages.kbytes": max(1, quarter // 1024),
+        "queued.min.messages": max(1, quarter // QUEUED_RECORD_BYTES),
+        "fetch.max.bytes": ANSWER_BYTES,
+        "fetch.message.max.bytes": min(ANSWER_BYTES, max(ANSWER_MIN_BYTES, limit_bytes // 64)),
+    }
 
 
 def _timing(settings: KafkaSettings, config: Mapping[str, Any]) -> dict[str, int]:

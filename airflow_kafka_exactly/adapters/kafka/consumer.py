@@ -65,6 +65,8 @@ class KafkaGroupConsumer:
     ) -> None:
         self._listener, self._admin = listener, admin
         self._on_lost_records = settings.on_lost_records
+        self._poll_bytes = settings.prefetch_max_bytes // 4
+        """About so much does one poll take (records come in all sizes), so that large ones fill the hand one by one."""
         config = consumer_config(settings, slot)
         self._trouble = Trouble(settings.connection, settings.config, config.pop("error_cb", None))
         self._topics = TopicWatch(admin, settings.topics)
@@ -148,10 +150,11 @@ class KafkaGroupConsumer:
             return []
         try:
             messages = self._client.consume(1, timeout_s)
-            if not messages or room == 1:
+            more = min(room, self._poll_bytes // max(1, len(messages[0]))) - 1 if messages else 0
+            if more <= 0:
                 return messages
             self._moved.clear()
-            messages += self._client.consume(room - 1, _FILL_S)
+            messages += self._client.consume(more, _FILL_S)
         except KafkaException as failed:
             if is_fatal_event(failed.args[0]):
                 raise self._trouble.error(failed.args[0]) from failed
