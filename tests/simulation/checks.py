@@ -39,7 +39,7 @@ class Violation(Exception):
 class Checks:
     def __init__(self, ledger: MemoryLedger, target: Target, broker: Any, verdicts: Verdicts) -> None:
         self._ledger, self._target, self._broker, self.verdicts = ledger, target, broker, verdicts
-        verdicts.violate = self.violate
+        verdicts.violate = verdicts.patience.violate = self.violate
         self._state = ledger.state
         self._frontiers: dict[tuple[str, int], int] = {}
         self._versions: dict[int, int] = {}
@@ -140,7 +140,9 @@ class Checks:
         elif what in LIFE_GUARDED and held is not None:
             self._marked(process, what, held, self._marks_of(args[0]))
             if what == "ledger.bury":
-                self.verdicts.buried(process)
+                self.verdicts.buried(process, args[1], self._log_of(args[1].partition))
+            if what != "ledger.mark":
+                self.verdicts.cut(process, args[1].partition, args[2])
         elif what in LEADING:
             self._led(process, what, held, result)
             if what == "ledger.read_back":
@@ -278,10 +280,13 @@ class Checks:
                 )
 
     def _log(self, place: PlaceRow) -> Any:
-        topic = self._broker._topics.get(place.partition.topic)
-        if topic is None or topic.topic_id != place.partition.topic_id:
+        return self._log_of(place.partition)
+
+    def _log_of(self, partition: Partition) -> Any:
+        topic = self._broker._topics.get(partition.topic)
+        if topic is None or topic.topic_id != partition.topic_id:
             return None
-        return topic.logs[place.partition.number]
+        return topic.logs[partition.number]
 
     def ended(self, process: Process, ends: Mapping[Partition, int]) -> None:
         """Of a member with `until="end"`: the group has reached what was there when its task began."""

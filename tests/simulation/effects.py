@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulation.kernel import Kernel, Process
+from simulation.patience import Patience
 from simulation.plan import Kind, Plan
 from simulation.points import Points
 
@@ -67,6 +68,7 @@ class Functions:
         self.healed = False
         self.failed: dict[tuple[str, Key], list[str]] = defaultdict(list)
         """How the calls for each record failed, by process."""
+        self.patience = Patience(plan)
 
     def key(self, record: Record) -> Key:
         """From the record's id, `cluster/topic id/partition/offset/replay`."""
@@ -75,6 +77,7 @@ class Functions:
 
     def for_process(self, process: Process) -> UserFunction:
         kind = self._plan.kind
+        self.patience.opened(process)
         if kind is Kind.LEDGER:
             return UserFunction(apply=lambda r, cursor: self._in_ledger(process, r, cursor), in_ledger=True)
         unit = kind is Kind.UNIT
@@ -101,7 +104,7 @@ class Functions:
 
     def _external(self, process: Process, given: Record | list[Record]) -> None:
         records = given if isinstance(given, list) else [given]
-        mood = self._mood()
+        mood = self._begins(process, records)
         self._work(process)
         if mood in ("proves", "raises before", "killed before"):
             self._fail(process, records, mood)
@@ -110,10 +113,25 @@ class Functions:
         self._work(process)
         if mood != "well":
             self._fail(process, records, mood)
+        self.patience.succeeded(process, *self._which(records))
+
+    def _which(self, records: Sequence[Record]) -> tuple[int, list[Key]]:
+        return records[0].fencing_token.claim_id, [self.key(record) for record in records]
+
+    def _begins(self, process: Process, records: Sequence[Record]) -> str:
+        """And how it will go."""
+        try:
+            self.patience.begins(process, *self._which(records))
+        except Exception:
+            self._kernel.park(0.0)  # whoever tries again at once would keep the run from ending with this
+            raise
+        return self._mood()
 
     def _fail(self, process: Process, records: Sequence[Record], mood: str) -> None:
         for record in records:
             self.failed[process.name, self.key(record)].append(mood)
+        harmless = self._plan.kind is Kind.LEDGER or mood in ("proves", "raises before")
+        (self.patience.failed if harmless else self.patience.succeeded)(process, *self._which(records))
         if mood == "proves":
             raise NotApplied("the target refused it")
         if mood.startswith("killed"):
@@ -121,16 +139,19 @@ class Functions:
         raise RuntimeError(mood)
 
     def _in_ledger(self, process: Process, record: Record, cursor: Any) -> None:
-        mood = self._mood()
+        mood = self._begins(process, [record])
         self._work(process)
         cursor.execute("effect", (self.key(record), record.fencing_token))
         if mood != "well":
             self._fail(process, [record], mood)
+        self.patience.succeeded(process, *self._which([record]))
 
     def _mood(self) -> str:
         if self.healed:
             return "well"
         u, plan = self._kernel.chance.random(), self._plan
+        if 0 <= self._kernel.now - plan.choices.outage_at_s < plan.choices.outage_s:
+            return "proves" if plan.choices.outage_proves else "raises before"
         if u < plan.proves:
             return "proves"
         if u < plan.proves + plan.raises:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from simulation import planted_runtime  # noqa: F401 - registers its faults
+from simulation import planted_outages, planted_runtime  # noqa: F401 - they register their faults
 from simulation.planted_ledger import PLANTED
 from simulation.run import run_seed
 

@@ -53,6 +53,12 @@ class Choices:
     """The chance that a call ends with what is no `Exception` (`execution_timeout`), before or after its effect."""
     impatient: float = 0.0
     """The chance that a call raises while its effect is under way (a time-out of its client): it arrives all the same."""
+    outage_at_s: float = 0.0
+    outage_s: float = 0.0
+    """So long every call of the function fails before its effect: the target is away."""
+    outage_proves: bool = False
+    """It fails with `NotApplied` then."""
+    outage_grace_s: float = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +154,23 @@ def _chosen(plan: Plan) -> Plan:
         killed=chance.choice((0.0, 0.0, 0.02)),
         impatient=chance.choice((0.0, 0.5)) if external and not vouches else 0.0,
     )
-    return replace(plan, choices=choices, raises=max(plan.raises, 0.2 if vouches else 0.0))
+    return _with_outage(replace(plan, choices=choices, raises=max(plan.raises, 0.2 if vouches else 0.0)))
+
+
+def _with_outage(plan: Plan) -> Plan:
+    """From a generator of its own, too. Some are longer than the grace, some start with the first record."""
+    chance = random.Random(f"outage {plan.seed}")
+    if chance.random() >= 0.25:
+        return plan
+    outage_s, at_s = chance.choice((3.0, 12.0, 30.0)), chance.choice((0.0, chance.uniform(2.0, 6.0)))
+    choices = replace(
+        plan.choices,
+        outage_at_s=at_s,
+        outage_s=outage_s,
+        outage_proves=chance.random() < 0.6,
+        outage_grace_s=chance.choice((3.0, 20.0)),
+    )
+    return replace(plan, choices=choices, act_s=max(plan.act_s, at_s + outage_s + 3.0))
 
 
 def _announcing(seed: int, chance: random.Random) -> tuple[float, int]:

@@ -24,6 +24,7 @@ EASY = (
     "commit_before_settled",
     "vote_before_the_ledger_is_loaded",
     "exception_taken_as_proof",
+    "backlog_is_buried_in_an_outage",
 )
 
 

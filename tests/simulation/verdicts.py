@@ -7,7 +7,7 @@ and what provably had no effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from simulation.effects import Functions, Key, key_of
@@ -16,7 +16,8 @@ from simulation.plan import Kind, Plan
 
 from airflow_kafka_exactly.adapters.memory.ledger import MemoryLedger
 from airflow_kafka_exactly.adapters.memory.ledger_state import DoubtRow, LetterRow, PlaceRow
-from airflow_kafka_exactly.protocol.claims import Decision, DoubtKind, Outcome, Verdict
+from airflow_kafka_exactly.protocol.claims import Claim, Decision, DoubtKind, Outcome, Verdict
+from airflow_kafka_exactly.protocol.record import Partition, RawRecord
 
 UNDECIDABLE = (Kind.UNCHECKED, Kind.UNSURE)
 PROVABLE = (Kind.CHECKED, Kind.UNIT, Kind.LEDGER)
@@ -26,7 +27,7 @@ PROVABLE = (Kind.CHECKED, Kind.UNIT, Kind.LEDGER)
 class Verdicts:
     def __init__(self, plan: Plan, ledger: MemoryLedger, functions: Functions) -> None:
         self._plan, self._state, self._functions = plan, ledger.state, functions
-        self.target = functions.target
+        self.target, self.patience = functions.target, functions.patience
         self.violate: Callable[[str], None]
         self._letters: set[int] = set()
         self._by_policy: set[Key] = set()
@@ -95,7 +96,7 @@ class Verdicts:
 
     # -- members
 
-    def buried(self, process: Process) -> None:
+    def buried(self, process: Process, of: Claim, log: Any) -> None:
         """What a member has just made a dead letter; nothing, when it was one already."""
         for place, letter in self._new_letters():
             key = key_of(place.partition, letter.record.offset)
@@ -108,6 +109,14 @@ class Verdicts:
                 self.violate(f"S7: {process} buried {which} without a ruling; nobody knows its outcome")
             if (self.target.count[key] or self.target.flying[key]) and not self.excused(key):
                 self.violate(f"S7: {process} buried {which}, whose effect happened or is under way")
+            self.patience.buried(process, key, more=self._more(log, of, letter.record.offset))
+
+    @staticmethod
+    def _more(log: Any, of: Claim, offset: int) -> bool:
+        return any(offset < record.offset < of.range.stop for record in log.records) if log else False
+
+    def cut(self, process: Process, partition: Partition, records: Sequence[RawRecord]) -> None:
+        self.patience.cut(process, [key_of(partition, record.offset) for record in records])
 
     @property
     def _provable(self) -> bool:

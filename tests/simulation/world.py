@@ -12,6 +12,7 @@ from simulation.ending import Ending
 from simulation.faults import Faults, Script
 from simulation.kernel import Kernel, Process, Task
 from simulation.network import Network
+from simulation.patience import RETRY_DELAY_S
 from simulation.plan import Kind, Plan
 from simulation.points import ConsumerWire, Points
 from simulation.threads import Event
@@ -170,8 +171,8 @@ class World:
             effect_timeout_s=plan.lease.effect_timeout_s,
             window_s=plan.window_s,
             revoke_budget_s=1.0,
-            retry_delay_s=0.2,
-            outage_grace_s=20.0,
+            retry_delay_s=RETRY_DELAY_S,
+            outage_grace_s=plan.choices.outage_grace_s,
         )
 
     def check_reference(self) -> CheckReference:
