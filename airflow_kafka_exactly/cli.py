@@ -21,6 +21,8 @@ ARG_ALL = Arg(("-a", "--all"), help="Closed ones as well", action="store_true")
 ARG_KAFKA = Arg(
     ("--kafka-config-id",), help="The Kafka connection (default: [kafka_exactly] kafka_conn_id)", default=""
 )
+ARG_DOUBTS = Arg(("doubts",), help="Ids of doubts", nargs="+", type=int, metavar="ID")
+ARG_REASON = Arg(("--reason",), help="Why, for whoever reads the audit", required=True)
 ARG_DAG = Arg(("--dag",), help="The id of the DAG that the group belongs to from now on", required=True)
 ARG_TASK = Arg(("--task",), help="The id of the task", required=True)
 
@@ -49,6 +51,12 @@ def get_commands() -> list[CLICommand]:
                     "Records of which nobody knows yet whether their effect has happened",
                     ARG_GROUP,
                     ARG_ALL,
+                ),
+                _command(
+                    "close-doubts",
+                    "Give up doubts whose payload does not come any more",
+                    ARG_DOUBTS,
+                    ARG_REASON,
                 ),
                 _command(
                     "orphans",

@@ -26,6 +26,7 @@ from airflow_kafka_exactly.errors import ConfigurationError, KafkaExactlyError, 
 from airflow_kafka_exactly.ports import KafkaAdmin
 from airflow_kafka_exactly.protocol.record import Partition
 from airflow_kafka_exactly.runtime.coordinator import Coordinator
+from airflow_kafka_exactly.runtime.evidence import give_up
 from airflow_kafka_exactly.runtime.status import CoordinatorState
 from airflow_kafka_exactly.stopping import StopRequest
 
@@ -123,7 +124,8 @@ def _print_status(found: Row) -> None:
     print(f"contenders  {', '.join(found['contenders']) or 'none'}")
     print(
         f"open        {found['claims_open']} claims, {sum(row['count'] for row in found['doubts'])} doubts, "
-        f"{found['orphans_open']} orphan commits; {found['dead_letters']} dead letters"
+        f"{found['orphans_open']} orphan commits; {found['dead_letters']} dead letters, "
+        f"{found['doubts_lost']} lost doubts"
     )
     for problem in found["problems"]:
         print(f"problem     {problem}")
@@ -138,6 +140,17 @@ def doubts(args: Any) -> None:
         rows = ledgers.report.doubts(args.group, not args.all)
     columns = "doubt_id group_id topic partition start stop kind state durable slot decided_by outcome reason"
     _print(args, rows, lambda: _table("doubts", rows, columns))
+
+
+@_quiet
+def close_doubts(args: Any) -> None:
+    """Exit status 1 when one of them stays open; the others are closed."""
+    with wiring.shared_ledger(hooks.ledger_settings()) as ledgers:
+        refused = give_up(ledgers.evidence, args.doubts, getpass.getuser(), args.reason)
+    rows = [{"doubt_id": d, "closed": d not in refused, "why": refused.get(d)} for d in args.doubts]
+    _print(args, rows, lambda: _table("closed as lost", rows, "doubt_id closed why"))
+    if refused:
+        raise SystemExit(1)
 
 
 @_quiet

@@ -59,7 +59,8 @@ def evidence_ledger() -> Iterator[EvidenceLedger]:
 
 
 class GatherDoubts(BaseOperator):
-    """Which doubts this run is about, once each can be judged. Waits in the triggerer, at most `wait_at_most`.
+    """Which doubts this run is about: those that can be judged. When there is none yet, it waits for the first in the
+    triggerer, at most `wait_at_most`. The rest is left to a later announcement: no doubt waits for another one.
 
     The doubts come from every asset event that triggered the run, and from the form; without a form each run also takes all open
     ones that no other run works on: an event that comes while Airflow (3.3.2) creates the run for the one before gets no run of
@@ -74,22 +75,37 @@ class GatherDoubts(BaseOperator):
         announced = announced_doubts(context.get("triggering_asset_events") or {})
         with evidence_ledger() as ledger:
             doubts = sorted({*announced, *_asked_for(ledger, context["params"])})
-            versions = {facts.doubt_id: facts.version for facts in ledger.facts_of(doubts)}
-            waiting = evidence.waits(ledger, doubts)
-            ledger.hold(versions, HOLD_S + (self.wait_at_most.total_seconds() if waiting else 0))
-        log.info("%d doubts, of which %d cannot be judged yet", len(doubts), len(waiting))
-        if waiting:
+            ripe, waited_for = _go_on(ledger, doubts, self.wait_at_most.total_seconds())
+        log.info("%d doubts, of which %d can be judged now", len(doubts), len(ripe))
+        if waited_for:
             self.defer(
-                trigger=EvidenceTrigger(doubts, self.wait_at_most.total_seconds()), method_name="ripened"
+                trigger=EvidenceTrigger(waited_for, self.wait_at_most.total_seconds()), method_name="ripened"
             )
-        return doubts
+        return ripe
 
     def ripened(self, context: Any, event: Mapping[str, Any]) -> list[int]:  # noqa: ARG002 - Airflow's interface
         if "error" in event:
             raise (AirflowFailException if event.get("final") else AirflowException)(event["error"])
         for doubt_id, why in event["waiting"].items():
             log.warning("doubt %s still waits and stays open: %s", doubt_id, why)
-        return list(event["doubts"])
+        with evidence_ledger() as ledger:
+            return _go_on(ledger, event["doubts"])[0]
+
+
+def _go_on(
+    ledger: EvidenceLedger, doubts: Sequence[int], wait_at_most_s: float = 0.0
+) -> tuple[list[int], list[int]]:
+    """The ripe ones; or, when there is none, those that are worth waiting for. Both are this run's; the rest is left."""
+    versions = {facts.doubt_id: facts.version for facts in ledger.facts_of(doubts)}
+    waiting = evidence.waits(ledger, versions)
+    ripe = [doubt_id for doubt_id in doubts if doubt_id not in waiting]
+    waited_for = [d for d, wait in waiting.items() if wait_at_most_s and not ripe and not wait.tells]
+    evidence.leave(ledger, versions, {d: wait for d, wait in waiting.items() if d not in waited_for})
+    ledger.hold(
+        {d: versions[d] for d in (*ripe, *waited_for) if d in versions},
+        HOLD_S + (wait_at_most_s if waited_for else 0),
+    )
+    return ripe, waited_for
 
 
 def announced_doubts(events: Mapping[Any, Sequence[Any]]) -> set[int]:

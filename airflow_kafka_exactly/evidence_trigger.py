@@ -1,4 +1,4 @@
-"""Waits in the triggerer until doubts can be judged: leases over, effects surely ended, or settled by somebody else."""
+"""Waits in the triggerer until a doubt can be judged: leases over, effects surely ended, or settled by somebody else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_kafka_exactly.triggers import in_a_thread
 
 
 class EvidenceTrigger(BaseTrigger):
-    """Yields one event when each doubt can be judged, or after `wait_at_most_s` seconds with the ones that still wait.
+    """Yields one event when one of the doubts can be judged, or after `wait_at_most_s` seconds; with the ones that still wait.
 
     The event holds all that the task needs: `{"doubts": [ids], "waiting": {id: why}}`, or `{"error", "final"}`.
     """

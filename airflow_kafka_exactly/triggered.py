@@ -40,7 +40,7 @@ class Patience:
     def __init__(self, who: str, stop: threading.Event) -> None:
         self._who, self._stop, self._in_a_row = who, stop, 0
 
-    def outage(self, outage: Unavailable) -> None:
+    def outage(self, outage: Exception) -> None:
         self._in_a_row += 1
         log.warning("%s waits: %s", self._who, outage)
         self.pause(min(PAUSE_MAX_S, 0.5 * 2 ** min(self._in_a_row, 5)))
@@ -171,15 +171,23 @@ class Waiter:
 
 
 def announce(stop: threading.Event, every_s: float, hand_over: Callable[[Mapping[str, Any]], None]) -> None:
-    """A `CoordinatorTrigger`'s work: contend and announce until told to stop; ends with what trying again cannot mend."""
+    """A `CoordinatorTrigger`'s work: contend and announce until told to stop. What cannot work from the start ends it. Later
+    nothing does: Airflow would not start another one, and nobody would ever be asked about a doubt again (L1)."""
     patience = Patience("the announcer of doubts", stop)
     with contextlib.ExitStack() as held, contextlib.suppress(Stopped):
         ledgers = patience.persist(lambda: _contend(held))
         while True:
             patience.pause(every_s)
-            doubts = patience.persist(
-                lambda: ledgers.evidence.announce(ANNOUNCE_AT_MOST, ANNOUNCE_AGAIN_AFTER_S)
-            )
+            try:
+                doubts = ledgers.evidence.announce(ANNOUNCE_AT_MOST, ANNOUNCE_AGAIN_AFTER_S)
+            except Unavailable as outage:
+                patience.outage(outage)
+                continue
+            except Exception as error:
+                log.exception("announcing doubts failed and goes on")
+                patience.outage(error)
+                continue
+            patience.over()
             if doubts:
                 hand_over(announcement(doubts))
 
@@ -219,7 +227,8 @@ def await_ripeness(doubts: Sequence[int], wait_at_most_s: float, stop: threading
 def wait_until_ripe(
     ledger: EvidenceLedger, doubts: Sequence[int], wait_at_most_s: float, stop: threading.Event
 ) -> dict[str, str]:
-    """Block until no doubt waits, or the time is up, or told to stop; returns the ones that still wait, and why."""
+    """Block until some doubt does not wait (any more), or the time is up, or told to stop; returns the ones that still wait, and
+    why."""
     ends_at, waiting = time.monotonic() + wait_at_most_s, {}
     while True:
         pause_s = LOOK_AT_LEAST_EVERY_S
@@ -228,10 +237,11 @@ def wait_until_ripe(
         except Unavailable as outage:
             log.warning("evidence waits: %s", outage)
         else:
-            if not waiting:
-                return {}
+            if len(waiting) < len(doubts):
+                break
             known = [w.for_s for w in waiting.values() if w.for_s is not None]
             pause_s = min([LOOK_AT_LEAST_EVERY_S, *known])
         left_s = ends_at - time.monotonic()
         if left_s <= 0 or stop.wait(min(max(pause_s, LOOK_AT_MOST_EVERY_S), left_s)):
-            return {str(doubt_id): wait.why for doubt_id, wait in waiting.items()}
+            break
+    return {str(doubt_id): wait.why for doubt_id, wait in waiting.items()}

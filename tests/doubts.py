@@ -41,6 +41,8 @@ def doubt(kind: DoubtKind, **changes: Any) -> DoubtFacts:
         lease_left_s=0.0,
         since_lease_end_s=60.0,
         age_s=60.0,
+        passed=False,
+        unread=False,
         check=CHECK,
         reason="",
     )

@@ -190,6 +190,15 @@ class LeaderLedger(Protocol):
         again; those are returned."""
         ...
 
+    def without_payload(self, group_id: str) -> Sequence[Partition]:
+        """Where unclosed doubts wait for a payload."""
+        ...
+
+    def close_lost(self, epoch: int, group_id: str, partitions: Sequence[Partition], reason: str) -> int:
+        """The partitions' topics are gone: no payload comes any more. Their doubts without one are closed as lost, with the
+        reason, except what an applied mark covers or an open claim holds. Returns how many."""
+        ...
+
     def close_orphan(self, epoch: int, orphan_id: int, state: OrphanState) -> bool: ...
 
 

@@ -197,6 +197,7 @@ class Outcome(StrEnum):
     REDONE = "redone"
     DEAD_LETTER = "dead_letter"
     NO_RECORD = "no_record"  # a gap in the log (a transaction marker, a compacted record)
+    LOST = "lost"  # its payload never came and cannot come any more, and nobody knows whether its effect happened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +235,11 @@ class DoubtFacts:
     """How long that lease has been over (0 while it is not)."""
     age_s: float
     """Since the doubt took its present kind: for a raised one, since the function raised."""
+    passed: bool
+    """The group's offset in Kafka is past it although its payload is not stored: it was moved by hand, and Kafka does not
+    deliver the record again."""
+    unread: bool
+    """No life that lives has opened its partition."""
     check: CheckReference
     reason: str
 

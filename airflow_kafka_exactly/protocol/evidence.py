@@ -3,6 +3,7 @@
 `weigh` is the whole table. In words:
 
     a vote or collision doubt     the ledger decides: applied -> discarded, in an open claim -> wait, in no claim -> released
+    no payload, none comes        a person
     the window of a fenced life   the check, asked after the lease's end + `effect_timeout`
     raised by the function        the check, asked `effect_timeout` after the function raised, whatever the life does
 
@@ -21,6 +22,10 @@ from typing import assert_never
 import numpy as np
 
 from airflow_kafka_exactly.protocol.claims import Decision, DoubtFacts, DoubtKind, DoubtState, Verdict
+
+UNREAD_FOR_S = 86_400.0
+"""A partition that nobody reads for so long may be one that nobody reads any more: its topic is gone, or was taken out of
+`topics`. Shorter, and a consumer that is off for the night would be asked about."""
 
 
 class Answer(Enum):
@@ -55,6 +60,8 @@ class Wait:
 
     for_s: float | None
     why: str
+    tells: bool = False
+    """The doubt changes when this is over, and is announced then: nobody needs to look before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +97,9 @@ def weigh(facts: DoubtFacts, answer: Answer = Answer.NOT_ASKED) -> Judgement:
         case DoubtKind.VOTE | DoubtKind.COLLISION:
             return _by_ledger(facts)
         case DoubtKind.WINDOW:
-            return _unripe_window(facts) or _by_check(facts, answer)
+            return _unripe_window(facts) or _without_payload(facts) or _by_check(facts, answer)
         case DoubtKind.RAISED:
-            return _unripe_raised(facts) or _by_check(facts, answer)
+            return _unripe_raised(facts) or _without_payload(facts) or _by_check(facts, answer)
         case _:
             assert_never(facts.kind)
 
@@ -122,21 +129,36 @@ def _unripe_window(facts: DoubtFacts) -> Wait | None:
         return Wait(
             left, f"an effect of {_life(facts)} may still be under way in the target (effect_timeout)"
         )
-    return _without_payload(facts)
+    return None
 
 
 def _unripe_raised(facts: DoubtFacts) -> Wait | None:
     if facts.age_s < facts.check.effect_timeout_s:
         left = facts.check.effect_timeout_s - facts.age_s
         return Wait(left, "the effect may still be under way in the target (effect_timeout)")
-    return _without_payload(facts)
+    return None
 
 
-def _without_payload(facts: DoubtFacts) -> Wait | None:
-    """A check needs the record, and an offset that turns out to be a gap needs no judgement at all (S2)."""
-    return (
-        None if facts.durable else Wait(None, "its payload is not stored until Kafka delivers it again (S2)")
-    )
+def _without_payload(facts: DoubtFacts) -> Judgement | None:
+    """A check needs the record, and an offset that turns out to be a gap needs no judgement at all (S2). A record that does not
+    come any more is for a person: no check can be asked about it, and it cannot be run again."""
+    if facts.durable:
+        return None
+    why = _why_it_does_not_come(facts)
+    if not why:
+        return Wait(None, "its payload is not stored until Kafka delivers it again (S2)", tells=True)
+    if facts.check.on_undecidable == "discard":
+        return Decided(Verdict.APPLIED, "policy", f"{why}, on_undecidable='discard'")
+    return AskPerson(f"{why}, so it cannot be checked, and not be run again unless it comes")
+
+
+def _why_it_does_not_come(facts: DoubtFacts) -> str:
+    """Empty while it may."""
+    if facts.passed:
+        return "the group's offset was moved past it before its payload was stored"
+    if facts.unread and facts.age_s >= UNREAD_FOR_S:
+        return "its payload has not come, and no member reads its partition"
+    return ""
 
 
 def _by_check(facts: DoubtFacts, answer: Answer) -> Judgement:
@@ -197,11 +219,15 @@ class Ruling(StrEnum):
     DEAD_LETTER = "Dead letter"
 
 
-def rule(ruling: Ruling, person: str) -> Decided:
+def rule(ruling: Ruling, person: str, facts: DoubtFacts) -> Decided:
     why = f"{person}: {ruling.value}"
     match ruling:
         case Ruling.HAPPENED:
             return Decided(Verdict.APPLIED, person, why)
+        case Ruling.REDO if facts.passed:
+            return Decided(
+                Verdict.NOT_APPLIED, person, f"{why}; nothing is left to run it from", dead_letter=True
+            )
         case Ruling.REDO:
             return Decided(Verdict.NOT_APPLIED, person, why)
         case Ruling.DEAD_LETTER:

@@ -88,11 +88,8 @@ class Drain:
         return closings + (self._alter(left, view) if view.empty else self._tell(left, now))
 
     def _closing(self, orphan: OrphanCommit, view: GroupView) -> Close | None:
-        today = view.topic_ids.get(orphan.partition.topic)
-        if today is not None and today != orphan.partition.topic_id:
-            return Close(
-                orphan, OrphanState.SUPERSEDED
-            )  # the topic was deleted; its name is another topic's now
+        if made_again(orphan.partition, view.topic_ids):
+            return Close(orphan, OrphanState.SUPERSEDED)
         if view.committed.get(orphan.partition, -1) < orphan.range.stop:
             return None
         if orphan.orphan_id in self._altered:
@@ -128,6 +125,12 @@ class Drain:
         self._told &= open_ids
         self._altered &= open_ids
         self._told_at = {p: at for p, at in self._told_at.items() if p in partitions}
+
+
+def made_again(partition: Partition, topic_ids: Mapping[str, str]) -> bool:
+    """The topic was deleted: its name is another topic's today. A name that nobody knows proves nothing: a broker that has just
+    started may not know it yet."""
+    return topic_ids.get(partition.topic, partition.topic_id) != partition.topic_id
 
 
 def _why_not_alter(orphan: OrphanCommit, view: GroupView) -> str:

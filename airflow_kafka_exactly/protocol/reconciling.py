@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_kafka_exactly.protocol.record import Partition
 
-FINAL = frozenset({"settled", "discarded", "redone", "dead_letter", "no_record"})
+FINAL = frozenset({"settled", "discarded", "redone", "dead_letter", "no_record", "lost"})
 
 
 @dataclass(frozen=True, slots=True)

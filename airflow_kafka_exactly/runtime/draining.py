@@ -11,7 +11,7 @@ from airflow_kafka_exactly.errors import TopicMissing
 from airflow_kafka_exactly.ports import KafkaAdmin
 from airflow_kafka_exactly.protocol import leader_events as le
 from airflow_kafka_exactly.protocol.claims import OrphanCommit
-from airflow_kafka_exactly.protocol.orphans import Alter, Close, Drain, GroupView, Tell, Wait
+from airflow_kafka_exactly.protocol.orphans import Alter, Close, Drain, GroupView, Tell, Wait, made_again
 from airflow_kafka_exactly.protocol.record import Partition
 from airflow_kafka_exactly.protocol.votes import Notice, NoticeKind
 from airflow_kafka_exactly.runtime.each import each
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 READ_BACK_EVERY_S = 10.0
 """Groups without open orphans are read back so often: a lower offset opens drained rows again."""
+
+DELETED = "its topic was deleted before its payload was stored"
 
 Admins = Callable[[str], KafkaAdmin | None]
 
@@ -65,6 +67,7 @@ class Draining:
         admin = self._admins(group)
         if admin is None:
             return self._without_kafka(group, orphans)
+        self._close_lost(group, admin)
         open_now = {orphan.orphan_id: orphan for orphan in orphans}
         reason = ""
         for _ in range(2):  # an alter is followed by one more look: only what is read back counts
@@ -76,6 +79,27 @@ class Draining:
             if not altered:
                 break
         return reason if open_now else ""
+
+    def _close_lost(self, group: str, admin: KafkaAdmin) -> None:
+        """Doubts that wait for a payload from a topic that was deleted: it never comes (L1), and nobody knows of their effects,
+        so they are counted with that reason (L2)."""
+        waiting = self._world.ledger.without_payload(group)
+        if not waiting:
+            return
+        topic_ids = _topic_ids(admin, {partition.topic for partition in waiting})
+        gone = [partition for partition in waiting if made_again(partition, topic_ids)]
+        if not gone:
+            return
+        self._leading.must_lead()
+        closed = self._world.ledger.close_lost(self._leading.epoch, group, gone, DELETED)
+        if closed:
+            log.warning(
+                "%d doubts of group %s are closed as lost: %s (%s)",
+                closed,
+                group,
+                DELETED,
+                ", ".join(str(partition) for partition in gone),
+            )
 
     def _remind(self, group: str, committed: Mapping[Partition, int]) -> None:
         """An offset commit that Kafka executed late has moved an offset backward, and the member that commits here believes

@@ -7,12 +7,12 @@ write names the doubt's version, and one that changed nothing is reported as a n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from airflow_kafka_exactly.ports import EvidenceLedger
-from airflow_kafka_exactly.protocol.claims import CheckReference, DoubtFacts
+from airflow_kafka_exactly.protocol.claims import CheckReference, DoubtFacts, DoubtState, Verdict
 from airflow_kafka_exactly.protocol.evidence import (
     Answer,
     AskCheck,
@@ -36,6 +36,8 @@ Resolve = Callable[[CheckReference], Callable[..., Any]]
 """Finds the user's check; raises when there is none."""
 
 FACTS_AT_ONCE = 200
+LOOK_AGAIN_S = 60.0
+NOTHING_CHANGED_S = 3600.0
 
 
 @dataclass(slots=True)
@@ -63,6 +65,17 @@ def waits(ledger: EvidenceLedger, doubt_ids: Iterable[int]) -> dict[int, Wait]:
             if isinstance(judgement, Wait):
                 waiting[facts.doubt_id] = judgement
     return waiting
+
+
+def leave(ledger: EvidenceLedger, versions: Mapping[int, int], waiting: Mapping[int, Wait]) -> None:
+    """Leave doubts to a later announcement: when their time has come, or soon when nothing says when that is. What tells when it
+    changes is announced then, and without a change rarely."""
+    by_time: dict[float, dict[int, int]] = {}
+    for doubt_id, wait in waiting.items():
+        known_s = LOOK_AGAIN_S if wait.for_s is None else wait.for_s
+        by_time.setdefault(NOTHING_CHANGED_S if wait.tells else known_s, {})[doubt_id] = versions[doubt_id]
+    for for_s, left in by_time.items():
+        ledger.hold(left, for_s)
 
 
 def examine(ledger: EvidenceLedger, doubt_ids: Iterable[int], resolve: Resolve | None = None) -> Examined:
@@ -186,4 +199,28 @@ def _settle(ledger: EvidenceLedger, facts: DoubtFacts | None, ruled: Ruled, into
         into.no_op.append(ruled.doubt_id)
         return
     said: dict[str, object] = {"person": ruled.person, **({"note": ruled.note} if ruled.note else {})}
-    _decide(ledger, facts, rule(ruled.ruling, ruled.person), said, into)
+    _decide(ledger, facts, rule(ruled.ruling, ruled.person, facts), said, into)
+
+
+def give_up(ledger: EvidenceLedger, doubt_ids: Sequence[int], person: str, reason: str) -> Mapping[int, str]:
+    """A person closes doubts whose payload does not come any more, as lost. Returns the ones that were refused, and why: what has
+    its payload can be judged, and is."""
+    found, refused = {facts.doubt_id: facts for facts in ledger.facts_of(doubt_ids)}, dict[int, str]()
+    for doubt_id in doubt_ids:
+        facts = found.get(doubt_id)
+        why_not = "there is no such doubt" if facts is None else _why_not_given_up(facts)
+        if facts is not None and not why_not:
+            decided = Decided(Verdict.UNKNOWN, person, f"{person}: {reason}", dead_letter=True)
+            if not ledger.decide(decision(facts, decided, {"person": person, "note": reason})):
+                why_not = "it has changed just now, or a claim that is open holds it"
+        if why_not:
+            refused[doubt_id] = why_not
+    return refused
+
+
+def _why_not_given_up(facts: DoubtFacts) -> str:
+    if facts.state not in (DoubtState.OPEN, DoubtState.RELEASED):
+        return f"it is {facts.state.value}"
+    if facts.durable:
+        return "its payload is stored: the evidence check judges it, or asks a person"
+    return "an applied mark covers it" if facts.settled_elsewhere else ""

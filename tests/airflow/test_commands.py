@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from conftest import unique
 from doubts import raw
+from ledger_stage import PostgresStage
 
 from airflow_kafka_exactly import commands
 from airflow_kafka_exactly.adapters.postgres import Ledgers, migrate, open_ledger
@@ -126,6 +127,23 @@ def test_doubts_are_listed_for_people_and_for_programs(ledgers: Ledgers, run: An
     (row,) = json.loads(run(commands.doubts, output="json"))
     assert (row["topic"], row["start"], row["kind"], row["state"]) == ("payments", 0, "raised", "open")
     assert json.loads(run(commands.doubts, output="json", group="another")) == []
+
+
+def test_a_person_gives_up_doubts_whose_payload_does_not_come(connections: LedgerSettings, run: Any) -> None:
+    stage = PostgresStage(connections.conninfo)
+    stage.doubt(stage.life("a"), 8, 9)
+    life = stage.life("b")
+    stage.mark(life, stage.claim(life, 0, 3), 3, 0)
+    stage.die(life)
+    bare, stored = [facts.doubt_id for facts in stage.doubts()]
+    with pytest.raises(SystemExit) as ended:
+        run(commands.close_doubts, doubts=[bare, stored], reason="the topic is history")
+    assert ended.value.code == 1, "one of them has its payload, and can be judged"
+    assert stage.outcomes() == {(0, 3): "lost", (8, 9): None}
+    rows = json.loads(run(commands.doubts, output="json", all=True))
+    assert [row["evidence"]["note"] for row in rows if row["outcome"]] == ["the topic is history"]
+    assert "1 lost doubts" in run(commands.status)
+    stage.ledger.close()
 
 
 def test_orphans_are_listed(ledgers: Ledgers, run: Any) -> None:

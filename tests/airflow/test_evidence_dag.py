@@ -16,6 +16,7 @@ from doubts import NO_CHECK, PAYMENTS, JustDoubts, collision, raised, raw, vote,
 from airflow_kafka_exactly import evidence_tasks, triggered
 from airflow_kafka_exactly.evidence_dag import DOUBTS, evidence_check_dag
 from airflow_kafka_exactly.evidence_tasks import (
+    HOLD_S,
     AskPerson,
     GatherDoubts,
     announced_doubts,
@@ -28,6 +29,7 @@ from airflow_kafka_exactly.evidence_tasks import (
 from airflow_kafka_exactly.evidence_trigger import EvidenceTrigger
 from airflow_kafka_exactly.protocol.claims import DoubtState
 from airflow_kafka_exactly.protocol.record import OffsetRange
+from airflow_kafka_exactly.runtime.evidence import LOOK_AGAIN_S, NOTHING_CHANGED_S
 
 FORM = dict.fromkeys(("group", "topic", "partition", "start", "stop"))
 
@@ -127,7 +129,30 @@ def test_doubts_that_wait_are_waited_for_in_the_triggerer(use: Any) -> None:
     assert deferred.value.trigger.serialize()[1] == {"doubts": [7], "wait_at_most_s": 180.0}
     assert ledger.held[7] > 180, "it is not announced again while this run waits for it"
     gather = GatherDoubts(task_id="g")
-    assert gather.ripened({}, {"doubts": [7], "waiting": {"7": "claim 4 covers it"}}) == [7]
+    assert gather.ripened({}, {"doubts": [7], "waiting": {"7": "claim 4 covers it"}}) == []
+    assert ledger.held[7] == 15, "left until its lease and the effect's time are over"
+    ledger.change(7, lease_left_s=0.0)
+    assert gather.ripened({}, {"doubts": [7], "waiting": {}}) == [7]
+
+
+def test_l1_a_run_goes_on_with_what_is_ripe_and_leaves_the_rest(use: Any) -> None:
+    """A doubt whose payload never comes kept every doubt of its run waiting for ten minutes, every twelve minutes."""
+    ledger = use(
+        JustDoubts(
+            window(doubt_id=1),
+            window(doubt_id=2, durable=False),
+            window(doubt_id=3, lease_left_s=5.0),
+            collision(doubt_id=4, claim_id=4),
+        )
+    )
+    assert GatherDoubts(task_id="g").execute(context({"asset": [event(1, 2, 3, 4)]})) == [1]
+    assert ledger.held == {1: HOLD_S, 2: NOTHING_CHANGED_S, 3: 15.0, 4: LOOK_AGAIN_S}
+
+
+def test_l1_nobody_waits_for_what_is_announced_when_it_changes(use: Any) -> None:
+    ledger = use(JustDoubts(window(durable=False)))
+    assert GatherDoubts(task_id="g").execute(context({"asset": [event(7)]})) == []
+    assert ledger.held == {7: NOTHING_CHANGED_S}
 
 
 def test_a_run_by_hand_finds_the_doubts_of_its_form(use: Any) -> None:
@@ -167,16 +192,16 @@ def test_a_form_that_is_half_filled_in_is_refused(use: Any, form: dict[str, Any]
 # -- the trigger -------------------------------------------------------------------------------------------------------
 
 
-def test_the_wait_ends_when_the_last_doubt_is_ripe() -> None:
-    ledger = JustDoubts(collision(claim_id=4))
+def test_the_wait_ends_when_the_first_doubt_is_ripe() -> None:
+    ledger = JustDoubts(collision(claim_id=4), collision(doubt_id=8, claim_id=5))
     result = list[Any]()
     waiting = threading.Thread(
-        target=lambda: result.append(triggered.wait_until_ripe(ledger, [7], 60, threading.Event()))
+        target=lambda: result.append(triggered.wait_until_ripe(ledger, [7, 8], 60, threading.Event()))
     )
     waiting.start()
     ledger.change(7, claim_id=None)
     waiting.join(10)
-    assert result == [{}]
+    assert [set(still_waiting) for still_waiting in result] == [{"8"}]
 
 
 def test_the_wait_ends_after_its_time_and_names_what_still_waits() -> None:

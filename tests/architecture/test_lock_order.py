@@ -58,7 +58,15 @@ def test_the_functions_are_read_as_they_are_written() -> None:
     assert waits("fence") == [LIFE, PARTITION, CLAIM, EPOCH]
     assert waits("mark")[:1] == [PARTITION]
     guarded = {name for name in FUNCTIONS if EPOCH in waits(name)} - {"require_epoch", "raise_epoch"}
-    assert guarded == {"claim", "claim_released", "fence", "sweep_orphans", "read_back", "close_orphan"}
+    assert guarded == {
+        "claim",
+        "claim_released",
+        "fence",
+        "sweep_orphans",
+        "read_back",
+        "close_orphan",
+        "close_lost_of",
+    }
 
 
 def test_s4_the_order_of_0_1_0_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,19 @@ class Ending:
                 if log.end:
                     end = self._last_record(log) if self._waits else log.stable
                     left += self._pending_of(group_id, topic.partition(number), end)
-        return left
+        return left + self._of_deleted_topics(group_id)
+
+    def _of_deleted_topics(self, group_id: str) -> list[str]:
+        """Nothing is delivered from them any more: what is in question is decided from its payload, or closed as lost."""
+        today = {topic.topic_id for topic in self._broker._topics.values()}
+        return [
+            f"doubt {d.doubt_id} at {d.start} of {place.partition}, deleted, is {d.state}, {d.kind}, "
+            f"{'durable' if d.durable else 'without payload'}: {d.reason}"
+            for place in self._state.group_places(group_id)
+            if place.partition.topic_id not in today
+            for d in place.doubts
+            if not d.closed
+        ]
 
     @staticmethod
     def _last_record(log: Any) -> int:

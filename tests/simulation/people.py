@@ -78,7 +78,7 @@ class Evidence:
     def _await_ripe(self, ledger: Any, doubts: Sequence[int]) -> None:
         for _ in range(20):
             waiting = evidence.waits(ledger, doubts)
-            if not waiting:
+            if len(waiting) < len(doubts) or all(wait.tells for wait in waiting.values()):
                 return
             times = [w.for_s for w in waiting.values() if w.for_s is not None]
             self._world.kernel.park(min([*times, 1.0]) + 0.01)

@@ -52,6 +52,28 @@ ROWS = [
     ),
     ("window, effect may be under way", window(since_lease_end_s=9.9), Answer.NO, Wait),
     ("window, no payload yet", window(durable=False), Answer.NOT_ASKED, Wait),
+    ("window, passed", window(durable=False, passed=True), Answer.NOT_ASKED, AskPerson),
+    ("raised, passed", raised(durable=False, passed=True), Answer.NOT_ASKED, AskPerson),
+    (
+        "window, passed, lease not over",
+        window(durable=False, passed=True, lease_left_s=3.0),
+        Answer.NOT_ASKED,
+        Wait,
+    ),
+    (
+        "window, passed, may be lost",
+        window(durable=False, passed=True, check=replace(CHECK, on_undecidable="discard")),
+        Answer.NOT_ASKED,
+        (DISCARDED, "policy"),
+    ),
+    (
+        "window, passed, never a redo without a record",
+        window(durable=False, passed=True, check=replace(CHECK, on_undecidable="redo")),
+        Answer.NOT_ASKED,
+        AskPerson,
+    ),
+    ("window, unread for a night", window(durable=False, unread=True, age_s=4e4), Answer.NOT_ASKED, Wait),
+    ("window, unread for days", window(durable=False, unread=True, age_s=1e5), Answer.NOT_ASKED, AskPerson),
     ("window, ripe", window(), Answer.NOT_ASKED, AskCheck),
     ("window, check says yes", window(), Answer.YES, (DISCARDED, "check")),
     ("window, check says no", window(), Answer.NO, (RELEASED, "check")),
@@ -157,7 +179,7 @@ def test_s7_unknown_is_no_verdict() -> None:
     ],
 )
 def test_a_ruling_carries_the_persons_name(ruling: Ruling, verdict: Verdict, dead_letter: bool) -> None:
-    decided = rule(ruling, "Ada")
+    decided = rule(ruling, "Ada", window())
     assert (decided.verdict, decided.by, decided.dead_letter) == (verdict, "Ada", dead_letter)
 
 

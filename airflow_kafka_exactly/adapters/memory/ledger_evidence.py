@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from airflow_kafka_exactly.adapters.memory import ledger_rules as rules
 from airflow_kafka_exactly.adapters.memory.ledger_state import (
-    ClaimRow,
     DoubtRow,
     LedgerState,
     LetterRow,
@@ -71,18 +70,22 @@ class MemoryEvidenceLedger:
             if doubt is None:
                 return False
             rules.note_settled(doubt.place)
-            if doubt.version != decision.version or doubt.state is not DoubtState.OPEN:
-                return False
             applied, letter = decision.verdict is Verdict.APPLIED, decision.dead_letter
+            # What is released and has no payload waits for it, and may be given up: nobody runs it.
+            waits = letter and doubt.state is DoubtState.RELEASED and not doubt.durable
+            if doubt.version != decision.version or not (doubt.state is DoubtState.OPEN or waits):
+                return False
             if decision.verdict is Verdict.UNKNOWN and not letter:
                 _write(doubt, decision)
                 doubt.version += 1
                 return True
             # A claim over it may still have its effect: only its own life, or its fence, ends that (H30).
-            if _held(doubt) or (doubt.settled and (letter or not applied)) or (letter and not doubt.durable):
+            if rules.holder(doubt) or (doubt.settled and (letter or not applied)):
                 return False
             _write(doubt, decision)
-            if letter:
+            if letter and not doubt.durable:  # nothing is left to keep
+                rules.close_doubt(state, doubt, Outcome.LOST, decision.by)
+            elif letter:
                 self._bury(doubt, decision.by)
             elif applied:
                 rules.close_doubt(state, doubt, Outcome.DISCARDED, decision.by)
@@ -105,7 +108,7 @@ class MemoryEvidenceLedger:
         return sorted(doubts, key=lambda d: d.doubt_id)
 
     def _facts(self, doubt: DoubtRow) -> DoubtFacts:
-        place, now, held = doubt.place, self._state.clock.now(), _held(doubt)
+        place, now, held = doubt.place, self._state.clock.now(), rules.holder(doubt)
         life = held.life if held else doubt.life
         alive = life is not None and not life.over
         ended = (
@@ -132,6 +135,8 @@ class MemoryEvidenceLedger:
             lease_left_s=life.lease_until - now if life and alive else 0.0,
             since_lease_end_s=max(0.0, now - ended),
             age_s=now - doubt.kind_since,
+            passed=not doubt.durable and place.committed > max(doubt.stored_to, doubt.first),
+            unread=place.last_life is None or place.last_life.over,
             check=self._check(life or doubt.written_by),
             reason=doubt.reason,
         )
@@ -157,22 +162,6 @@ def _due(doubt: DoubtRow, now: float, again_after_s: float) -> bool:
 def _waited(doubt: DoubtRow) -> tuple[bool, float]:
     """Whoever waited longest has its turn first: doubts that nothing closes must not starve the others (L1)."""
     return (doubt.announced_at is not None, doubt.announced_at or 0.0)
-
-
-def _held(doubt: DoubtRow) -> ClaimRow | None:
-    """The open claim that covers a record of it and has not applied all of them."""
-    return next(
-        (
-            c
-            for c in sorted(doubt.place.claims, key=lambda c: c.start)
-            if not c.settled
-            and c.doubt is not doubt
-            and c.start <= doubt.last
-            and c.stop > doubt.first
-            and c.applied <= doubt.last
-        ),
-        None,
-    )
 
 
 def _write(doubt: DoubtRow, decision: Decision) -> None:

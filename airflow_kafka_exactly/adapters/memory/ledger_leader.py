@@ -9,7 +9,7 @@ from airflow_kafka_exactly.adapters.memory.ledger_state import LedgerState, Orph
 from airflow_kafka_exactly.ports import KnownIds, OverdueLife
 from airflow_kafka_exactly.protocol.claims import DoubtState, Life, OrphanCommit, OrphanState
 from airflow_kafka_exactly.protocol.judging import judge_offsets
-from airflow_kafka_exactly.protocol.record import OffsetRange, Partition
+from airflow_kafka_exactly.protocol.record import LAST_OFFSET, OffsetRange, Partition
 from airflow_kafka_exactly.protocol.storable import storable
 from airflow_kafka_exactly.protocol.votes import Fact, Offsets
 
@@ -139,6 +139,24 @@ class MemoryLeaderLedger:
                         state.note("orphan", row.orphan_id, "open again", f"epoch {epoch}")
                         reopened.append(_orphan(place, row))
             return reopened
+
+    def without_payload(self, group_id: str) -> Sequence[Partition]:
+        with self._state.lock:
+            return [
+                place.partition
+                for place in self._state.group_places(group_id)
+                if any(not d.closed and not d.durable for d in place.doubts)
+            ]
+
+    def close_lost(self, epoch: int, group_id: str, partitions: Sequence[Partition], reason: str) -> int:
+        state = self._state
+        with state.lock:
+            state.require_epoch(epoch)
+            return sum(
+                rules.close_lost(state, place, LAST_OFFSET, f"epoch {epoch}", reason)
+                for place in state.group_places(group_id)
+                if place.partition in partitions
+            )
 
     def close_orphan(self, epoch: int, orphan_id: int, state: OrphanState) -> bool:
         with self._state.lock:

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_kafka_exactly.adapters.memory.ledger_state import LedgerState, PlaceRow
 from airflow_kafka_exactly.protocol.claims import OrphanState
+from airflow_kafka_exactly.protocol.claims import Outcome as Closed
 from airflow_kafka_exactly.protocol.reconciling import Outcome, deviations
 from airflow_kafka_exactly.protocol.record import Partition
 
@@ -57,6 +58,7 @@ class MemoryReportLedger:
                 ],
                 "orphans_open": sum(o.state is OrphanState.OPEN for p in places for o in p.orphans),
                 "dead_letters": sum(len(p.letters) for p in places),
+                "doubts_lost": sum(d.outcome is Closed.LOST for p in places for d in p.doubts),
                 "claims_open": sum(not c.settled for p in places for c in p.claims),
             }
 

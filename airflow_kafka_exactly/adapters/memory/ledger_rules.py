@@ -234,6 +234,39 @@ def close_doubt(state: LedgerState, doubt: DoubtRow, outcome: Outcome, by: str) 
     state.note("doubt", doubt.doubt_id, outcome, by)
 
 
+def close_lost(state: LedgerState, place: PlaceRow, below: int, by: str, reason: str) -> int:
+    """No payload comes any more below the offset: what waits for one is lost (L2), except what an applied mark covers or a claim
+    holds that may still have its effect."""
+    note_settled(place)
+    gone = [
+        d
+        for d in place.unclosed(0, below)
+        if not d.durable and not d.settled and d.stop <= below and holder(d) is None
+    ]
+    for doubt in gone:
+        doubt.decided_by = by
+        doubt.evidence = {"why": reason, "kind": doubt.kind.value, "reason": doubt.reason}
+        close_doubt(state, doubt, Outcome.LOST, by)
+    fold(place)
+    return len(gone)
+
+
+def holder(doubt: DoubtRow) -> ClaimRow | None:
+    """The open claim that covers a record of it and has not applied all of them."""
+    return next(
+        (
+            c
+            for c in sorted(doubt.place.claims, key=lambda c: c.start)
+            if not c.settled
+            and c.doubt is not doubt
+            and c.start <= doubt.last
+            and c.stop > doubt.first
+            and c.applied <= doubt.last
+        ),
+        None,
+    )
+
+
 def store_payload(
     state: LedgerState, place: PlaceRow, start: int, stop: int, records: Sequence[RawRecord]
 ) -> int:
@@ -248,6 +281,9 @@ def store_payload(
     for doubt in place.unclosed(start, stop):
         if not doubt.durable and not doubt.unlisted and start <= doubt.stored_to < stop:
             doubt.stored_to = min(doubt.stop, stop)
+            doubt.announced_at = doubt.quiet_until = (
+                None  # what may be judged from now on is announced at once
+            )
         if doubt.durable and not doubt.records and doubt.state in (DoubtState.OPEN, DoubtState.RELEASED):
             doubt.decided_by = "ledger"
             close_doubt(state, doubt, Outcome.NO_RECORD, "ledger")

@@ -95,6 +95,8 @@ def _facts(row: Sequence[Any]) -> DoubtFacts:
         lease_left_s=row[18],
         since_lease_end_s=row[19],
         age_s=row[20],
-        check=to_check(row[21]),
-        reason=row[22],
+        passed=row[21],
+        unread=row[22],
+        check=to_check(row[23]),
+        reason=row[24],
     )

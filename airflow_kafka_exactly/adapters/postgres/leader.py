@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from psycopg.types.json import Jsonb
+
 from airflow_kafka_exactly.adapters.postgres.pool import Database
 from airflow_kafka_exactly.adapters.postgres.rows import of_life, of_offsets
 from airflow_kafka_exactly.adapters.postgres.statements import statements
@@ -89,6 +91,18 @@ class PostgresLeaderLedger:
         if not reopened:
             return []
         return [_orphan(row) for row in self._db.rows(self._sql["read_back"], {"orphans": reopened})]
+
+    def without_payload(self, group_id: str) -> Sequence[Partition]:
+        return [Partition(*row) for row in self._db.rows(self._sql["without_payload"], {"group": group_id})]
+
+    def close_lost(self, epoch: int, group_id: str, partitions: Sequence[Partition], reason: str) -> int:
+        asked = {
+            "epoch": epoch,
+            "group": group_id,
+            "places": Jsonb([{"topic_id": p.topic_id, "number": p.number} for p in partitions]),
+            "reason": reason,
+        }
+        return int(self._db.row(self._sql["close_lost"], asked)[0])
 
     def close_orphan(self, epoch: int, orphan_id: int, state: OrphanState) -> bool:
         asked = {"epoch": epoch, "orphan": orphan_id, "state": state.value}

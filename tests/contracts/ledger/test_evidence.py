@@ -164,11 +164,14 @@ def test_a_ruling_can_make_it_a_dead_letter(stage: Stage) -> None:
     assert stage.report.reconcile(GROUP, {PLACE: 1}) == []
 
 
-def test_a_doubt_without_a_payload_is_no_dead_letter(stage: Stage) -> None:
+def test_a_doubt_without_a_payload_that_is_given_up_is_lost_and_no_dead_letter(stage: Stage) -> None:
     life = stage.life()
     stage.mark(life, stage.claim(life, 0, 1), 1, 0)
     stage.die(life)
-    assert not stage.decide(stage.the_doubt(), Verdict.UNKNOWN, by="Ada", dead_letter=True)
+    assert stage.decide(stage.the_doubt(), Verdict.UNKNOWN, by="Ada", dead_letter=True)
+    assert stage.outcomes() == {(0, 1): "lost"}
+    assert stage.report.dead_letters(GROUP) == []
+    assert stage.frontier() == 1
 
 
 def test_a_verdict_on_a_window_without_payload_moves_the_frontier(stage: Stage) -> None:

@@ -8,11 +8,15 @@ declare
   place bigint;
   held boolean;
   applied boolean;
+  given_up text;
 begin
   select partition_id into place from doubt where doubt_id = p_doubt;
   perform lock_partitions(array[place]);
   perform note_settled(place, null);
-  select * into d from doubt where doubt_id = p_doubt and version = p_version and state = 'open' for update;
+  -- What is released and has no payload waits for it, and may be given up: nobody runs it.
+  select * into d from doubt
+   where doubt_id = p_doubt and version = p_version and (state = 'open' or state = 'released' and not durable and p_dead_letter)
+     for update;
   if d.doubt_id is null then
     return false;
   end if;
@@ -32,10 +36,11 @@ begin
     perform note('doubt', p_doubt, 'unknown', p_by, p_evidence);
     return true;
   end if;
-  if held or (p_dead_letter and not d.durable) then
+  if held then
     return false;
   end if;
-  if p_dead_letter then
+  given_up := case when d.durable then 'dead_letter' else 'lost' end;  -- without its payload nothing is left to keep
+  if p_dead_letter and d.durable then
     insert into dead_letter (partition_id, record_offset, key, value, header_names, header_values, timestamp_ms, reason,
                              attempts, doubt_id, buried_by)
     select place, record_offset, key, value, header_names, header_values, timestamp_ms, d.reason, 1, p_doubt, p_by
@@ -45,10 +50,10 @@ begin
   update doubt
      set verdict = p_verdict, evidence = p_evidence, decided_by = p_by, version = version + 1,
          state = case when p_verdict = 'applied' or p_dead_letter then 'closed' else 'released' end,
-         outcome = case when p_dead_letter then 'dead_letter' when p_verdict = 'applied' then 'discarded' end,
+         outcome = case when p_dead_letter then given_up when p_verdict = 'applied' then 'discarded' end,
          closed_at = case when p_verdict = 'applied' or p_dead_letter then clock_timestamp() end
    where doubt_id = p_doubt;
-  perform note('doubt', p_doubt, case when p_dead_letter then 'dead letter' when p_verdict = 'applied' then 'discarded'
+  perform note('doubt', p_doubt, case when p_dead_letter then given_up when p_verdict = 'applied' then 'discarded'
                                       else 'released' end, p_by, p_evidence);
   perform fold(place);
   return true;

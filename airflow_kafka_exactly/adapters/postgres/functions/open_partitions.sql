@@ -35,7 +35,10 @@ begin
     -- Somebody moved the group's offset forward by hand. That is their decision; here it leaves a trace.
     perform note('partition', p.partition_id, 'skipped by a reset offset', life_name(p_life.life_id),
                  jsonb_build_object('start', p.frontier, 'stop', start));
-    p.frontier := start;
+    update partition set frontier = start where partition_id = p.partition_id;
+    -- What was in question below it and has no payload is skipped with the rest: Kafka does not deliver it again.
+    perform close_lost(p.partition_id, start, life_name(p_life.life_id), 'skipped by a reset offset');
+    select frontier into p.frontier from partition where partition_id = p.partition_id;
   end if;
   update partition
      set last_life_id = p_life.life_id, opened_at = clock_timestamp(), frontier = p.frontier,

@@ -5,7 +5,8 @@ language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 begin
   perform list_window(w, p_start, p_stop) from doubt w
     where partition_id = p_partition and unlisted and state <> 'closed' and range_start < p_stop and range_stop > p_start;
-  update doubt set stored_to = least(range_stop, p_stop)
+  -- What may be judged from now on is announced at once.
+  update doubt set stored_to = least(range_stop, p_stop), announced_at = null, quiet_until = null
    where partition_id = p_partition and state <> 'closed' and not durable and not unlisted
      and range_start < p_stop and stored_to >= p_start and stored_to < p_stop;
   -- An offset of a window, or of another's claim, that turned out to be a gap needs nobody.

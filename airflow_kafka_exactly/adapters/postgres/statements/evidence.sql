@@ -30,6 +30,9 @@ select d.doubt_id, d.version, p.group_id, p.cluster_id, p.topic_id, p.number, p.
        case when l.life_id is null then 0
             else greatest(0, extract(epoch from clock_timestamp() - least(l.lease_until, l.ended_at))::float8) end as since_s,
        extract(epoch from clock_timestamp() - d.kind_since)::float8 as age_s,
+       not d.durable and p.committed > greatest(d.stored_to, d.first_record) as passed,
+       not exists (select from kafka_exactly.member_life o
+                    where o.life_id = p.last_life_id and o.state in ('current', 'superseded')) as unread,
        coalesce(latest.check_reference, l.check_reference, w.check_reference), d.reason
   from kafka_exactly.doubt d
   join kafka_exactly.partition p using (partition_id)

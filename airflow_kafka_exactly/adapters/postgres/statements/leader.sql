@@ -82,5 +82,14 @@ select o.orphan_id, p.group_id, p.topic_id, p.number, p.topic, o.range_start, o.
 -- name: reopened
 select kafka_exactly.read_back(%(epoch)s, %(group)s, %(offsets)s)
 
+-- name: without_payload
+select distinct p.topic_id, p.number, p.topic
+  from kafka_exactly.doubt d join kafka_exactly.partition p using (partition_id)
+ where p.group_id = %(group)s and d.state <> 'closed' and not d.durable
+ order by 1, 2
+
+-- name: close_lost
+select kafka_exactly.close_lost_of(%(epoch)s, %(group)s, %(places)s, %(reason)s)
+
 -- name: close_orphan
 select kafka_exactly.close_orphan(%(epoch)s, %(orphan)s, %(state)s)

@@ -18,6 +18,7 @@ select p.group_id, d.kind, d.state, count(*) as count
 -- name: totals
 select (select count(*) from kafka_exactly.orphan_commit where state = 'open') as orphans_open,
        (select count(*) from kafka_exactly.dead_letter) as dead_letters,
+       (select count(*) from kafka_exactly.doubt where outcome = 'lost') as doubts_lost,
        (select count(*) from kafka_exactly.claim where state = 'open') as claims_open
 
 -- name: doubts
