@@ -161,7 +161,7 @@ fault(
     ),
 )
 fault("verdict_on_any_version", ("decide", "and version = p_version", ""))
-fault("verdict_while_a_claim_runs", ("decide", "if held or", "if"))
+fault("verdict_while_a_claim_runs", ("decide", "if held then", "if false then"))
 fault("fence_before_the_lease_ends", ("fence", "and lease_until < now()", ""))
 fault(
     "redo_claimed_twice",

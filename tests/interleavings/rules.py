@@ -55,7 +55,8 @@ def _of_record(outcome: Outcome, number: int, frontier: int, offset: int, happen
     else:
         settled = offset < frontier or applied or state == "closed"
     name = f"{number}/{offset}"
-    if settled and not happened and not buried:
+    lost = doubt is not None and doubt[9] == "lost"  # given up by a person, and named so
+    if settled and not happened and not buried and not lost:
         yield f"L2: {name} is settled, and its effect has never happened ({claim}, {doubt})"
     if happened and not settled:
         if state == "open":

@@ -299,7 +299,7 @@ def verdict_not_bound_to_its_version() -> None:
 
 @planted
 def verdict_while_another_claim_runs() -> None:
-    ledger_evidence._held = lambda _: None
+    ledger_rules.holder = lambda _: None
 
 
 @planted

@@ -52,7 +52,11 @@ class Verdicts:
             self.violate(f"S7: {which} became a dead letter by {decision.by}, without a ruling")
         if decision.by == "policy":
             self._chosen(decision, doubt)
-        elif decision.by not in ("ledger", "check") and self._plan.choices.on_undecidable != "person":
+        elif (
+            decision.by not in ("ledger", "check")
+            and self._plan.choices.on_undecidable != "person"
+            and doubt.durable  # no policy but "discard" says what becomes of a record that does not come any more
+        ):
             self.violate(f"S7: {which} was decided by {decision.by}, and the user chose a policy")
         self._true(decision, doubt)
 
