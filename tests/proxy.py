@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 from types import TracebackType
@@ -16,7 +17,8 @@ class Proxy:
     """Forwards to `target` ("host:port") from `address`.
 
     `freeze()`: bytes stop in both directions, connections stay open (a dead peer, a lost network); `cut()`: connections are
-    reset and new ones are refused at once; `heal()`: forwards again, what was frozen is delivered late.
+    reset and new ones are refused at once; `heal()`: forwards again, what was frozen is delivered late. `freeze_after(n)`: as
+    `freeze()`, after `n` more bytes of the client's; they may end in the middle of what it says. `said`: all of the client's.
     """
 
     def __init__(self, target: str) -> None:
@@ -31,6 +33,7 @@ class Proxy:
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self.said, self._freeze_at, self.frozen = 0, math.inf, threading.Event()
 
     def __enter__(self) -> Self:
         self._spawn(self._accept)
@@ -48,6 +51,10 @@ class Proxy:
     def freeze(self) -> None:
         self._flowing.clear()
 
+    def freeze_after(self, bytes_: int) -> None:
+        self.frozen.clear()
+        self._freeze_at = self.said + bytes_
+
     def cut(self) -> None:
         self._open.clear()
         with self._lock:
@@ -56,6 +63,7 @@ class Proxy:
                     end.shutdown(socket.SHUT_RDWR)
 
     def heal(self) -> None:
+        self._freeze_at = math.inf
         self._open.set()
         self._flowing.set()
 
@@ -80,10 +88,10 @@ class Proxy:
                 continue
             with self._lock:
                 self._sockets |= {near, far}
-            self._spawn(self._pump, near, far)
-            self._spawn(self._pump, far, near)
+            self._spawn(self._pump, near, far, True)
+            self._spawn(self._pump, far, near, False)
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, of_client: bool) -> None:
         source.settimeout(_POLL_S)
         try:
             while not self._stop.is_set() and self._open.is_set():
@@ -91,6 +99,8 @@ class Proxy:
                     data = source.recv(_CHUNK)
                 except TimeoutError:
                     continue
+                if of_client:
+                    data = self._up_to_freeze(data, sink)
                 while not (self._flowing.wait(_POLL_S) or self._stop.is_set() or not self._open.is_set()):
                     pass
                 if not data or not self._open.is_set():
@@ -105,3 +115,14 @@ class Proxy:
             with self._lock:
                 self._sockets -= {source}
             source.close()
+
+    def _up_to_freeze(self, data: bytes, sink: socket.socket) -> bytes:
+        """Sends what comes before the freeze; returns the rest."""
+        before = min(len(data), self._freeze_at - self.said)
+        self.said += len(data)
+        if before == len(data):
+            return data
+        sink.sendall(data[: int(before)])
+        self.freeze()
+        self.frozen.set()
+        return data[int(before) :]

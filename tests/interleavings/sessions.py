@@ -106,7 +106,8 @@ class Session:
         here = self._server == TRACE or self._connection == len(self._used)
         connection.execute(
             "select set_config('interleaving.at', %s, false), set_config('interleaving.passed', '0', false),"
-            " set_config('interleaving.key', %s, false), set_config('deadlock_timeout', '50ms', false)",
+            " set_config('interleaving.key', %s, false), set_config('deadlock_timeout', '50ms', false),"
+            " set_config('idle_in_transaction_session_timeout', '0', false)",
             [self._server if here else NOWHERE, str(self.key)],
         )
 

@@ -239,7 +239,7 @@ class MemoryMemberLedger:
     ) -> int:
         state, first = self._state, records[0].offset
         with state.lock:
-            found = self._to_cut(life, claim, stop)
+            found = self._to_cut(life, claim, OffsetRange(first, stop))
             if found is None:
                 return self._frontier(life, claim.partition)
             place, row = found
@@ -262,7 +262,7 @@ class MemoryMemberLedger:
     ) -> int:
         state, first = self._state, records[0].offset
         with state.lock:
-            found = self._to_cut(life, claim, stop)
+            found = self._to_cut(life, claim, OffsetRange(first, stop))
             if found is None:
                 return self._frontier(life, claim.partition)
             place, row = found
@@ -281,12 +281,18 @@ class MemoryMemberLedger:
             ]
             return rules.fold(place)
 
-    def _to_cut(self, life: Life, claim: Claim, stop: int) -> tuple[PlaceRow, ClaimRow] | None:
+    def _to_cut(self, life: Life, claim: Claim, span: OffsetRange) -> tuple[PlaceRow, ClaimRow] | None:
         """None when it was done before (the answer was lost)."""
         found = self._state.open_claim(life, claim.claim_id)
         if found is None and self._state.is_over(life):
             raise Fenced(f"claim {claim.claim_id} was fenced")
-        return found if found and found[1].start < stop else None
+        if found is None or found[1].start >= span.stop:
+            return None
+        if span.start < found[1].applied or span.stop > found[1].stop:
+            raise Fenced(
+                f"claim {claim.claim_id} does not hold {span}: a record below would count as applied"
+            )
+        return found
 
     def _frontier(self, life: Life, partition: Partition) -> int:
         place = self._state.place(life.group_id, partition)

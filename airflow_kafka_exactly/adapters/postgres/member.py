@@ -10,8 +10,7 @@ from psycopg.types.json import Jsonb
 
 from airflow_kafka_exactly.adapters.postgres.effect import EffectCursor, effect_transaction
 from airflow_kafka_exactly.adapters.postgres.pool import Database
-from airflow_kafka_exactly.adapters.postgres.rows import of_check, of_life, of_offsets, of_record, to_record
-from airflow_kafka_exactly.adapters.postgres.session import Connection
+from airflow_kafka_exactly.adapters.postgres.rows import of_check, of_life, of_offsets, of_records, to_record
 from airflow_kafka_exactly.adapters.postgres.statements import statements
 from airflow_kafka_exactly.errors import Fenced
 from airflow_kafka_exactly.protocol.claims import (
@@ -141,39 +140,12 @@ class PostgresMemberLedger:
     def _store_payload(self, life: Life, part: ClaimPart, doubted: Sequence[OffsetRange]) -> int:
         """Make the doubts of a batch durable (S2), chunk by chunk in offset order; returns the frontier after the last."""
         frontier = -1
+        asked = {**of_life(life), "topic_id": part.partition.topic_id, "number": part.partition.number}
         for span in doubted:
             for start, stop, records in _chunks(part.batch.between(span.start, span.stop), span):
-                frontier = self._db.run(
-                    lambda c, a=start, b=stop, r=records: self._store_chunk(
-                        c, life, part.partition, (a, b, r)
-                    )  # type: ignore[misc]
-                )
+                chunk = {"start": start, "stop": stop, **of_records(records)}
+                frontier = _number(self._db.row(self._sql["store_payload"], {**asked, **chunk}))
         return frontier
-
-    def _store_chunk(
-        self,
-        connection: Connection,
-        life: Life,
-        partition: Partition,
-        chunk: tuple[int, int, Sequence[RawRecord]],
-    ) -> int:
-        start, stop, records = chunk
-        with connection.transaction(), connection.cursor() as cursor:
-            place = cursor.execute(
-                self._sql["lock_partition"].encode(),
-                {**of_life(life), "topic_id": partition.topic_id, "number": partition.number},
-            ).fetchone()
-            assert place is not None, "S5: a partition is opened before it is claimed from"
-            if records:
-                cursor.executemany(
-                    self._sql["store_record"].encode(),
-                    [{**of_record(r), "partition": place[0]} for r in records],
-                )
-            found = cursor.execute(
-                self._sql["payload_stored"].encode(), {"partition": place[0], "start": start, "stop": stop}
-            ).fetchone()
-            assert found is not None
-            return int(found[0])
 
     def mark(self, life: Life, marks: Sequence[Mark]) -> Mapping[Partition, int]:
         if not marks:
@@ -216,57 +188,24 @@ class PostgresMemberLedger:
     def raise_doubt(
         self, life: Life, claim: Claim, records: Sequence[RawRecord], stop: int, reason: str
     ) -> int:
-        def work(connection: Connection) -> int:
-            with connection.transaction(), connection.cursor() as cursor:
-                place = cursor.execute(
-                    self._sql["raise_doubt"].encode(),
-                    {
-                        **of_life(life),
-                        "claim": claim.claim_id,
-                        "first": records[0].offset,
-                        "stop": stop,
-                        "reason": storable(reason),
-                    },
-                ).fetchone()
-                if place is None or place[0] is None:
-                    return self._frontier(connection, life, claim.partition)
-                cursor.executemany(
-                    self._sql["store_record"].encode(),
-                    [{**of_record(r), "partition": place[0]} for r in records],
-                )
-                return _number(
-                    cursor.execute(
-                        self._sql["payload_stored"].encode(),
-                        {"partition": place[0], "start": records[0].offset, "stop": stop},
-                    ).fetchone()
-                )
-
-        return self._db.run(work)
+        return self._decide("raise_doubt", life, claim, records, {"stop": stop, "reason": storable(reason)})
 
     def bury(
         self, life: Life, claim: Claim, records: Sequence[RawRecord], stop: int, reason: str, attempts: int
     ) -> int:
-        def work(connection: Connection) -> int:
-            with connection.transaction(), connection.cursor() as cursor:
-                done = cursor.execute(
-                    self._sql["bury"].encode(),
-                    {**of_life(life), "claim": claim.claim_id, "first": records[0].offset, "stop": stop},
-                ).fetchone()
-                if done is None:
-                    return self._frontier(connection, life, claim.partition)
-                same = {
-                    "partition": done[0],
-                    "doubt": done[1],
-                    "by": done[2],
-                    "reason": storable(reason),
-                    "attempts": attempts,
-                }
-                cursor.executemany(
-                    self._sql["dead_letter"].encode(), [{**of_record(r), **same} for r in records]
-                )
-                return _number(cursor.execute(self._sql["fold"].encode(), {"partition": done[0]}).fetchone())
+        how = {"stop": stop, "reason": storable(reason), "attempts": attempts}
+        return self._decide("bury", life, claim, records, how)
 
-        return self._db.run(work)
+    def _decide(
+        self, what: str, life: Life, claim: Claim, records: Sequence[RawRecord], how: Mapping[str, Any]
+    ) -> int:
+        """What and which records in one statement: nobody who freezes on the way holds the partition's lock."""
+        about = {**of_life(life), "claim": claim.claim_id, "first": records[0].offset, **how}
+        (frontier,) = self._db.row(self._sql[what], {**about, **of_records(records)})
+        if frontier is None:  # it was done before: the answer was lost
+            place = {"topic_id": claim.partition.topic_id, "number": claim.partition.number}
+            (frontier,) = self._db.row(self._sql["frontier_of_claim"], {"group": life.group_id, **place})
+        return int(frontier)
 
     def effect_transaction(
         self, life: Life, claim_id: int, applied: int
@@ -307,14 +246,6 @@ class PostgresMemberLedger:
 
     def released_count(self, group_id: str) -> int:
         return _number(self._db.row(self._sql["released_count"], {"group": group_id}))
-
-    def _frontier(self, connection: Connection, life: Life, partition: Partition) -> int:
-        return _number(
-            connection.execute(
-                self._sql["frontier_of_claim"].encode(),
-                {"group": life.group_id, "topic_id": partition.topic_id, "number": partition.number},
-            ).fetchone()
-        )
 
 
 def _asked(part: ClaimPart) -> dict[str, Any]:

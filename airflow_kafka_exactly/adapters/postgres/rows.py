@@ -18,15 +18,17 @@ def of_life(life: Life) -> dict[str, Any]:
     return {"group": life.group_id, "slot": life.slot, "incarnation": life.incarnation}
 
 
-def of_record(record: RawRecord) -> dict[str, Any]:
-    """A record's payload. Header names are stored as bytes: text columns refuse a zero byte."""
+def of_records(records: Sequence[RawRecord]) -> dict[str, Any]:
+    """The payload of records, in arrays. Header names are stored as bytes: text columns refuse a zero byte."""
+    headers = [(r.offset, name, value) for r in records for name, value in r.headers]
     return {
-        "offset": record.offset,
-        "key": record.key,
-        "value": record.value,
-        "names": [name.encode("utf-8", "surrogateescape") for name, _ in record.headers],
-        "values": [value for _, value in record.headers],
-        "timestamp_ms": record.timestamp_ms,
+        "offsets": [r.offset for r in records],
+        "keys": [r.key for r in records],
+        "contents": [r.value for r in records],
+        "timestamps": [r.timestamp_ms for r in records],
+        "header_of": [offset for offset, _, _ in headers],
+        "header_names": [name.encode("utf-8", "surrogateescape") for _, name, _ in headers],
+        "header_values": [value for _, _, value in headers],
     }
 
 

@@ -66,7 +66,8 @@ def migrate(settings: LedgerSettings) -> tuple[int, int]:
 
 def _migrate(connection: Connection, settings: LedgerSettings) -> tuple[int, int]:
     connection.execute(
-        "select set_config('lock_timeout', '60s', true), set_config('statement_timeout', '300s', true)"
+        "select set_config('lock_timeout', '60s', true), set_config('statement_timeout', '300s', true),"
+        " set_config('idle_in_transaction_session_timeout', '60s', true)"
     )
     connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
     before = _version(connection, settings.schema) or 0

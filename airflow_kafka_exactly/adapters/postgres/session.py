@@ -40,6 +40,10 @@ _OURS = {
 }
 """Not for a user's statements (`effect="ledger"`): they find their tables and read their dates as their role does."""
 
+IDLE_S = 3.0
+"""What the ledger does is one statement. Who stands still in a transaction is frozen, and its locks are not kept for it. (An
+effect's transaction sets its own, below the lease.)"""
+
 _SET = """
 select name, pg_catalog.set_config(name, value, false) as kept
   from (values ('synchronous_commit', case when pg_catalog.current_setting('synchronous_commit') in ('off', 'local') then 'on'
@@ -87,7 +91,7 @@ def _times(settings: LedgerSettings) -> Mapping[str, str]:
     times = {
         "lock_timeout": settings.lock_timeout_s,
         "statement_timeout": settings.statement_timeout_s,
-        "idle_in_transaction_session_timeout": settings.statement_timeout_s,
+        "idle_in_transaction_session_timeout": IDLE_S,
     }
     return {name: str(round(seconds * 1000)) for name, seconds in times.items()}
 

@@ -354,3 +354,32 @@ def test_a_units_window_is_one_doubt_that_becomes_durable_piece_by_piece(stage: 
     assert parts(result) == {"granted": [(6, 9)], "settled": [], "doubted": [(4, 6)]}
     assert stage.the_doubt().durable
     assert stage.frontier() == 6
+
+
+@pytest.mark.parametrize("decide", ["raise_doubt", "bury"])
+@pytest.mark.parametrize(("offset", "why"), [(8, "given back"), (1, "applied")])
+def test_l1_nothing_is_decided_about_a_record_that_the_claim_does_not_hold(
+    stage: Stage, decide: str, offset: int, why: str
+) -> None:
+    """Beyond what was given back, the records in between would count as applied that nobody ran; below the applied mark, a
+    record would have two outcomes."""
+    life = stage.life()
+    claim = stage.claim(life, 0, 10)
+    stage.mark(life, claim, 3, 2)
+    stage.member.give_back(life, claim.claim_id, 3)
+    attempts = [1] if decide == "bury" else []
+    with pytest.raises(Fenced):
+        getattr(stage.member, decide)(life, claim, [record(offset)], offset + 1, "no", *attempts)
+    assert stage.doubted() == [], why
+    assert stage.frontier() == 2
+    assert [c.range for c in stage.ask(life, stage.part(3, 10)).granted] == [OffsetRange(3, 10)]
+
+
+def test_l1_a_decision_that_was_heard_late_is_not_refused(stage: Stage) -> None:
+    """Its answer was lost: it is below the claim by now, and done."""
+    life = stage.life()
+    claim = stage.claim(life, 0, 10)
+    for frontier in (4, 6):
+        assert stage.raise_doubt(life, claim, 3) == frontier
+        assert stage.member.bury(life, claim, [record(5)], 6, "no", 1) == 6
+    assert stage.doubted() == [(3, 4, "raised", "open")]

@@ -1,3 +1,46 @@
+create or replace function kafka_exactly.store_payload(
+  p_group text, p_slot text, p_incarnation bigint, p_topic_id text, p_number integer, p_start bigint, p_stop bigint,
+  p_records kafka_exactly.payload)
+returns bigint
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
+-- The doubts of `[p_start, p_stop)` get their payload. Returns the frontier.
+declare place bigint;
+begin
+  select p.partition_id into place from partition p join member_life l using (group_id, cluster_id)
+   where l.group_id = p_group and l.slot = p_slot and l.incarnation = p_incarnation
+     and p.topic_id = p_topic_id and p.number = p_number;
+  perform lock_partitions(array[place]);
+  return store_records(place, p_start, p_stop, p_records);
+end $$;
+
+create or replace function kafka_exactly.store_records(
+  p_partition bigint, p_start bigint, p_stop bigint, p_records kafka_exactly.payload)
+returns bigint
+language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
+-- The caller holds the partition's lock. Returns the frontier.
+begin
+  insert into doubt_record (doubt_id, record_offset, key, value, header_names, header_values, timestamp_ms)
+  select d.doubt_id, r.record_offset, r.key, r.value, r.header_names, r.header_values, r.timestamp_ms
+    from records_of(p_records) r
+    join doubt d on d.partition_id = p_partition and d.state <> 'closed'
+     and int8range(d.range_start, d.range_stop) @> r.record_offset
+  on conflict do nothing;
+  return payload_stored(p_partition, p_start, p_stop);
+end $$;
+
+create or replace function kafka_exactly.records_of(p_records kafka_exactly.payload)
+returns table (record_offset bigint, key bytea, value bytea, header_names bytea[], header_values bytea[], timestamp_ms bigint)
+language sql immutable set search_path = kafka_exactly, pg_catalog, pg_temp as $$
+  with headers as (
+    select h.of_record, array_agg(h.name order by h.i) as names, array_agg(h.value order by h.i) as contents
+      from unnest(p_records.header_of, p_records.header_names, p_records.header_values)
+           with ordinality as h (of_record, name, value, i)
+     group by h.of_record)
+  select r.o, r.k, r.v, coalesce(h.names, '{}'), coalesce(h.contents, '{}'), r.t
+    from unnest(p_records.offsets, p_records.keys, p_records.contents, p_records.timestamps) as r (o, k, v, t)
+    left join headers h on h.of_record = r.o
+$$;
+
 create or replace function kafka_exactly.payload_stored(p_partition bigint, p_start bigint, p_stop bigint) returns bigint
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 -- The records of `[p_start, p_stop)` have been stored with the doubts they belong to: those become durable as far as the range

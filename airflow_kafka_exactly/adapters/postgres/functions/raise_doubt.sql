@@ -1,9 +1,10 @@
 create or replace function kafka_exactly.cut_claim(
-  p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_settled bigint, p_stop bigint)
+  p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_first bigint, p_settled bigint, p_stop bigint)
 returns kafka_exactly.claim
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
--- Cuts `[.., p_stop)` out of an open claim and settles it up to `p_settled`. The claim's start moves to `p_stop`, so that no
--- later mark covers what was cut out (F1). Null when that was done before (the answer was lost); KX002 when fenced.
+-- Cuts `[.., p_stop)` out of an open claim and settles it up to `p_settled`: what is decided begins at `p_first`. The claim's
+-- start moves to `p_stop`, so that no later mark covers what was cut out (F1). Null when that was done before (the answer was
+-- lost); KX002 when fenced, and when the claim does not hold that range: a record below it would count as applied that nobody ran.
 -- The caller holds the partition's lock.
 declare c claim;
 begin
@@ -15,6 +16,10 @@ begin
   end if;
   if c.claim_id is null or c.range_start >= p_stop then
     return null;
+  end if;
+  if p_first < c.applied or p_stop > c.range_stop then
+    raise exception 'claim % does not hold [%, %): it is applied up to % and ends at %',
+      p_claim, p_first, p_stop, c.applied, c.range_stop using errcode = 'KX002';
   end if;
   if c.doubt_id is not null then
     delete from claim where claim_id = p_claim;
@@ -35,10 +40,11 @@ begin
 end $$;
 
 create or replace function kafka_exactly.raise_doubt(
-  p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_first bigint, p_stop bigint, p_reason text)
+  p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_first bigint, p_stop bigint, p_reason text,
+  p_records kafka_exactly.payload)
 returns bigint
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
--- Returns the partition, locked, for the payload that follows in the same transaction; null when nothing is left to do.
+-- Returns the frontier; null when nothing is left to do.
 declare
   c claim;
   d doubt;
@@ -46,13 +52,13 @@ declare
 begin
   select partition_id into place from claim where claim_id = p_claim;
   perform lock_partitions(array[place]);
-  c := cut_claim(p_group, p_slot, p_incarnation, p_claim, p_first, p_stop);
+  c := cut_claim(p_group, p_slot, p_incarnation, p_claim, p_first, p_first, p_stop);
   if c.claim_id is null then
     return null;
   end if;
   if c.doubt_id is not null then
     perform reopen(c.doubt_id, 'raised', c.life_id, p_claim, p_reason);
-    return place;
+    return store_records(place, p_first, p_stop, p_records);
   end if;
   d.partition_id := place;
   d.unit := c.unit;
@@ -66,25 +72,25 @@ begin
   update doubt set stored_to = range_stop
    where partition_id = place and kind = 'raised' and state = 'open' and claim_id = p_claim
      and range_start < p_stop and range_stop > p_first;
-  return place;
+  return store_records(place, p_first, p_stop, p_records);
 end $$;
 
 create or replace function kafka_exactly.bury(
-  p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_first bigint, p_stop bigint)
-returns table (partition_id bigint, doubt_id bigint, buried_by text)
+  p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_first bigint, p_stop bigint, p_reason text,
+  p_attempts integer, p_records kafka_exactly.payload)
+returns bigint
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
-#variable_conflict use_column
--- As `raise_doubt`, but the records are settled: the caller adds the dead letters in the same transaction.
+-- As `raise_doubt`, but the records are settled and become dead letters.
 declare
   c claim;
   place bigint;
   d bigint;
 begin
-  select cl.partition_id into place from claim cl where cl.claim_id = p_claim;
+  select partition_id into place from claim where claim_id = p_claim;
   perform lock_partitions(array[place]);
-  c := cut_claim(p_group, p_slot, p_incarnation, p_claim, p_stop, p_stop);
+  c := cut_claim(p_group, p_slot, p_incarnation, p_claim, p_first, p_stop, p_stop);
   if c.claim_id is null then
-    return;
+    return null;
   end if;
   for d in update doubt set state = 'closed', outcome = 'dead_letter', decided_by = 'member', closed_at = clock_timestamp(),
                   version = version + 1
@@ -95,5 +101,11 @@ begin
   end loop;
   perform note('dead_letter', p_claim, 'buried', life_name(c.life_id),
                jsonb_build_object('partition', place, 'start', p_first, 'stop', p_stop));
-  return query select place, c.doubt_id, life_name(c.life_id);
+  insert into dead_letter (partition_id, record_offset, key, value, header_names, header_values, timestamp_ms, reason, attempts,
+                           doubt_id, buried_by)
+  select place, r.record_offset, r.key, r.value, r.header_names, r.header_values, r.timestamp_ms, p_reason, p_attempts,
+         c.doubt_id, life_name(c.life_id)
+    from records_of(p_records) r
+  on conflict do nothing;
+  return fold(place);
 end $$;

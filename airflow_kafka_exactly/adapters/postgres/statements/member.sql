@@ -30,22 +30,10 @@ select part, what, range_start, range_stop, id
 -- name: record_lost
 select kafka_exactly.record_lost(%(group)s, %(slot)s, %(incarnation)s, %(lost)s)
 
--- name: lock_partition
-select partition_id from kafka_exactly.partition p
- where p.group_id = %(group)s and p.topic_id = %(topic_id)s and p.number = %(number)s
-   and p.cluster_id = (select cluster_id from kafka_exactly.member_life
-                        where group_id = %(group)s and slot = %(slot)s and incarnation = %(incarnation)s)
-   for no key update
-
--- name: store_record
-insert into kafka_exactly.doubt_record (doubt_id, record_offset, key, value, header_names, header_values, timestamp_ms)
-select doubt_id, %(offset)s, %(key)s, %(value)s, %(names)s::bytea[], %(values)s::bytea[], %(timestamp_ms)s
-  from kafka_exactly.doubt
- where partition_id = %(partition)s and state <> 'closed' and int8range(range_start, range_stop) @> %(offset)s::bigint
-on conflict do nothing
-
--- name: payload_stored
-select kafka_exactly.payload_stored(%(partition)s, %(start)s, %(stop)s)
+-- name: store_payload
+select kafka_exactly.store_payload(%(group)s, %(slot)s, %(incarnation)s, %(topic_id)s, %(number)s, %(start)s, %(stop)s,
+       row(%(offsets)s::bigint[], %(keys)s::bytea[], %(contents)s::bytea[], %(timestamps)s::bigint[],
+           %(header_of)s::bigint[], %(header_names)s::bytea[], %(header_values)s::bytea[])::kafka_exactly.payload)
 
 -- name: fold
 select kafka_exactly.fold_alone(%(partition)s)
@@ -58,18 +46,14 @@ select topic_id, number, topic, frontier, refused
 select kafka_exactly.give_back(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(start)s)
 
 -- name: raise_doubt
-select kafka_exactly.raise_doubt(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(first)s, %(stop)s, %(reason)s)
+select kafka_exactly.raise_doubt(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(first)s, %(stop)s, %(reason)s,
+       row(%(offsets)s::bigint[], %(keys)s::bytea[], %(contents)s::bytea[], %(timestamps)s::bigint[],
+           %(header_of)s::bigint[], %(header_names)s::bytea[], %(header_values)s::bytea[])::kafka_exactly.payload)
 
 -- name: bury
-select partition_id, doubt_id, buried_by
-  from kafka_exactly.bury(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(first)s, %(stop)s)
-
--- name: dead_letter
-insert into kafka_exactly.dead_letter (partition_id, record_offset, key, value, header_names, header_values, timestamp_ms,
-                                       reason, attempts, doubt_id, buried_by)
-values (%(partition)s, %(offset)s, %(key)s, %(value)s, %(names)s::bytea[], %(values)s::bytea[], %(timestamp_ms)s,
-        %(reason)s, %(attempts)s, %(doubt)s, %(by)s)
-on conflict do nothing
+select kafka_exactly.bury(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(first)s, %(stop)s, %(reason)s, %(attempts)s,
+       row(%(offsets)s::bigint[], %(keys)s::bytea[], %(contents)s::bytea[], %(timestamps)s::bigint[],
+           %(header_of)s::bigint[], %(header_names)s::bytea[], %(header_values)s::bytea[])::kafka_exactly.payload)
 
 -- name: claim_released
 select c.claim_id, c.range_start, c.range_stop, c.started, c.applied, c.unit, c.doubt_id, p.topic_id, p.number, p.topic
