@@ -112,6 +112,7 @@ fault(
 fault(
     "epoch_looked_at_without_its_lock",
     ("require_epoch", "perform pg_advisory_xact_lock_shared(epoch_key());", ""),
+    seen_by=("claim_by_b", "take_office"),
 )
 fault(
     "epoch_raised_beside_claims",
