@@ -22,8 +22,9 @@ begin
   insert into doubt_record (doubt_id, record_offset, key, value, header_names, header_values, timestamp_ms)
   select d.doubt_id, r.record_offset, r.key, r.value, r.header_names, r.header_values, r.timestamp_ms
     from records_of(p_records) r
-    join doubt d on d.partition_id = p_partition and d.state <> 'closed'
-     and int8range(d.range_start, d.range_stop) @> r.record_offset
+   cross join lateral (  -- doubts never overlap: the last that starts at or below a record is the only one that can hold it
+     select * from doubt where partition_id = p_partition and range_start <= r.record_offset order by range_start desc limit 1) d
+   where d.range_stop > r.record_offset and d.state <> 'closed'
   on conflict do nothing;
   return payload_stored(p_partition, p_start, p_stop);
 end $$;
