@@ -40,7 +40,10 @@ return jsonb_build_object(
     'letters', (select jsonb_agg(jsonb_build_array(p.number, d.record_offset))
                   from kafka_exactly.dead_letter d join kafka_exactly.partition p using (partition_id)),
     'orphans', (select jsonb_agg(jsonb_build_array(p.number, o.range_start, o.range_stop, o.state))
-                  from kafka_exactly.orphan_commit o join kafka_exactly.partition p using (partition_id)));
+                  from kafka_exactly.orphan_commit o join kafka_exactly.partition p using (partition_id)),
+    'owners', (select jsonb_agg(jsonb_build_array(group_id, dag_id, task_id)) from kafka_exactly.group_owner),
+    'lost', (select jsonb_agg(jsonb_build_array(p.number, r.range_start, r.range_stop))
+               from kafka_exactly.lost_range r join kafka_exactly.partition p using (partition_id)));
 end $$
 """
 
@@ -98,6 +101,8 @@ def of_memory(state: LedgerState) -> Outcome:
         "doubts": [_doubt_row(state, p, d) for p in places for d in p.doubts],
         "letters": [[p.partition.number, x.record.offset] for p in places for x in p.letters],
         "orphans": [[p.partition.number, o.start, o.stop, str(o.state)] for p in places for o in p.orphans],
+        "owners": [[group, *task] for group, task in state.owners.items()],
+        "lost": [[p.partition.number, x.range.start, x.range.stop] for p in places for x in p.lost],
     }
     return of_rows({"epoch": state.epoch, **found})
 

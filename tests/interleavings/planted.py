@@ -189,6 +189,28 @@ fault(
     "old_life_stays_current",
     ("open_life", "update member_life set state = 'superseded' where life_id = old.life_id;", ""),
 )
+fault("group_moved_while_at_work", ("move_group", "lease_until > clock_timestamp()", "false"))
+fault(
+    "group_moved_without_its_row",
+    (
+        "move_group",
+        (
+            "insert into group_owner (group_id, dag_id, task_id) values (p_group, p_dag, p_task)"
+            " on conflict do nothing; if not found then"
+        ),
+        "if true then",
+    ),
+    (
+        "move_group",
+        "update group_owner set dag_id = p_dag, task_id = p_task, recorded_at = clock_timestamp() where group_id = p_group;",
+        (
+            "insert into group_owner (group_id, dag_id, task_id) values (p_group, p_dag, p_task)"
+            " on conflict (group_id) do update set dag_id = p_dag, task_id = p_task;"
+        ),
+    ),
+    seen_by=("open_life_of_a_task", "move_group"),
+)
+fault("lost_records_counted_twice", ("record_lost", "greatest(r.start, max(range_stop))", "r.start"))
 fault("frontier_passes_bare_doubts", ("fold", "or d.durable", "or true"))
 
 # -- locks in an order of one's own ------------------------------------------------------------------------------------

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-from interleavings import leading  # noqa: F401 - registers its operations
+from interleavings import of_evidence, of_leaders  # noqa: F401 - they register their operations
 from interleavings.build import functions, instrumented
 from interleavings.harness import Harness, Stop
 from interleavings.judge import violations
-from interleavings.operations import IN_FLIGHT, OPERATIONS, Operation
+from interleavings.of_members import IN_FLIGHT
+from interleavings.operations import OPERATIONS, Operation
 from interleavings.planted import FAULTS, Fault
 from interleavings.scenes import SCENES, build
 from ledger_stage import MemoryStage

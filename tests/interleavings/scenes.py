@@ -127,6 +127,13 @@ def lease_over(stage: Stage) -> Scene:
 
 
 @scene
+def nobody_at_work(stage: Stage) -> Scene:
+    made = _base(stage)
+    stage.expire(made.b)
+    return made
+
+
+@scene
 def unit(stage: Stage) -> Scene:
     return _base(stage, unit=True)
 

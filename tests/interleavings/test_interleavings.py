@@ -90,6 +90,14 @@ def test_closing_a_life_waits_for_nobody_who_waits_for_it(explorer: Explorer, ot
 
 
 @pytest.mark.integration
+def test_a_group_is_not_moved_while_its_first_task_joins(explorer: Explorer) -> None:
+    join, move = OPERATIONS["open_life_of_a_task"], OPERATIONS["move_group"]
+    for first, second in ((join, move), (move, join)):
+        for stop in explorer.stops("nobody_at_work", first):
+            assert not explorer.look("nobody_at_work", [first, second], [stop, Stop()]).violations
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("name", QUICKLY_CAUGHT)
 def test_planted_faults_are_caught(explorer: Explorer, name: str) -> None:
     runs, seen = explorer.hunt(FAULTS[name], 400)

@@ -28,14 +28,17 @@ begin
   if not exists (select from member_life where group_id = p_group) then
     raise exception '%', format('consumer group %L is not known to the ledger', p_group) using errcode = 'KX007';
   end if;
-  select * into owned from group_owner where group_id = p_group for update;
+  -- Whoever opens the first life of a task here waits at this row, or is waited for: then its life is seen below.
+  insert into group_owner (group_id, dag_id, task_id) values (p_group, p_dag, p_task) on conflict do nothing;
+  if not found then
+    select * into owned from group_owner where group_id = p_group for update;
+  end if;
   select life_name(life_id) into alive from member_life
    where group_id = p_group and state in ('current', 'superseded') and lease_until > clock_timestamp() limit 1;
   if alive is not null then
     raise exception '%', format('consumer group %L is at work (%s): end its task first', p_group, alive) using errcode = 'KX006';
   end if;
-  insert into group_owner (group_id, dag_id, task_id) values (p_group, p_dag, p_task)
-  on conflict (group_id) do update set dag_id = p_dag, task_id = p_task, recorded_at = clock_timestamp();
+  update group_owner set dag_id = p_dag, task_id = p_task, recorded_at = clock_timestamp() where group_id = p_group;
   perform note('group', 0, 'moved', p_by, jsonb_build_object('group', p_group, 'from', to_jsonb(owned), 'dag', p_dag, 'task', p_task));
   return query select owned.dag_id, owned.task_id where owned.group_id is not null;
 end $$;

@@ -1,4 +1,4 @@
-"""The other half of the ledger's operations: offset commits, the leader's, and evidence."""
+"""What evidence runs and people ask of the ledger about doubts."""
 
 from __future__ import annotations
 
@@ -6,68 +6,13 @@ from typing import Any
 
 from interleavings.operations import Party, Steps, operation
 from interleavings.scenes import Scene
-from ledger_stage import GROUP
 
-from airflow_kafka_exactly.protocol.claims import Decision, DoubtFacts, OrphanState, Verdict
+from airflow_kafka_exactly.protocol.claims import Decision, DoubtFacts, Verdict
 from airflow_kafka_exactly.protocol.evidence import Answer, AskCheck, Decided, decision, weigh
 
 
 def doubted(scene: Scene) -> bool:
     return bool(scene.doubts)
-
-
-# -- offset commits ----------------------------------------------------------------------------------------------------
-
-
-@operation()
-def committed(p: Party) -> Steps:
-    yield from ()
-    return p.ledger.member.committed(p.scene.b, dict.fromkeys(reversed(p.scene.parts), 1))
-
-
-@operation()
-def refused(p: Party) -> Steps:
-    yield from ()
-    return p.ledger.member.refused(p.scene.a, dict.fromkeys(p.scene.parts, 2), "ILLEGAL_GENERATION")
-
-
-# -- the leader --------------------------------------------------------------------------------------------------------
-
-
-@operation()
-def take_office(p: Party) -> Steps:
-    """S6: raise the epoch, and then load."""
-    p.ledger.leader.raise_epoch("another leader")
-    yield
-    loaded = p.ledger.leader.load(GROUP).ranges
-    return sorted({(x.number, o) for x, span in loaded for o in range(span.start, span.stop)})
-
-
-@operation()
-def fence_a(p: Party) -> Steps:
-    yield from ()
-    return p.ledger.leader.fence(p.scene.epoch, p.scene.a)
-
-
-@operation()
-def sweep(p: Party) -> Steps:
-    yield from ()
-    p.ledger.leader.sweep_orphans(p.scene.epoch)
-
-
-@operation()
-def read_back(p: Party) -> Steps:
-    yield from ()
-    return len(p.ledger.leader.read_back(p.scene.epoch, GROUP, dict.fromkeys(reversed(p.scene.parts), 1)))
-
-
-@operation(lambda scene: bool(scene.orphans))
-def close_orphan(p: Party) -> Steps:
-    yield from ()
-    return p.ledger.leader.close_orphan(p.scene.epoch, p.scene.orphans[0], OrphanState.SUPERSEDED)
-
-
-# -- evidence ----------------------------------------------------------------------------------------------------------
 
 
 def _truth(p: Party, facts: DoubtFacts) -> Answer:
