@@ -143,6 +143,7 @@ class MemoryConsumer:
             member = self._member()
             for partition in partitions:
                 self._positions.pop(partition, None)
+                self._told_end.pop(partition, None)  # when it comes back, its end is told again
                 if member is not None:
                     member.owned.discard(_key(partition))
             self._broker.news.notify_all()
