@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -83,7 +82,6 @@ def test_what_is_forbidden_to_a_consumer_that_was_served_is_an_outage() -> None:
 
 
 def test_an_admin_forgets_a_refusal_with_the_next_answer() -> None:
-    logging.getLogger("airflow_kafka_exactly").setLevel(logging.CRITICAL)
     admin, delay_s = ClusterAdmin("kafka_prod", {"bootstrap.servers": "127.0.0.1:1"}), [0.0]
 
     class Slow:
