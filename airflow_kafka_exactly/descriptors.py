@@ -12,7 +12,7 @@ from collections.abc import Iterator
 log = logging.getLogger(__name__)
 
 PRICE = 16
-"""Descriptors that one waiting member is counted with. Measured (`test_price_of_a_waiting_trigger.py`): a bare consumer of
+"""Descriptors that one waiting member is counted with. Measured (`test_case_19_many_triggers.py`): a bare consumer of
 librdkafka has 8 with one broker and 13 with three, a waiting member as many; for a moment two more when it finds records."""
 SPARE = 0.25
 """The part of the limit that is left to others."""

@@ -24,6 +24,7 @@ from airflow_kafka_exactly.adapters.zookeeper import ZooKeeperDirectory, ZooKeep
 from airflow_kafka_exactly.ports import Directory, KafkaAdmin
 from airflow_kafka_exactly.runtime.coordinator import Coordinator
 from airflow_kafka_exactly.runtime.membership import MemberPorts
+from airflow_kafka_exactly.runtime.renewals import Renewals
 from airflow_kafka_exactly.settings import ElectionSettings, KafkaSettings, LedgerSettings, ServiceSettings
 
 T = TypeVar("T")
@@ -186,6 +187,7 @@ def member_ports(services: ServiceSettings, kafka: KafkaSettings, *, guarded: bo
     with (
         shared_ledger(services.ledger) as ledgers,
         shared_directory(services.election) as directory,
+        _process.shared("renewals", Renewals, lambda _: None) as renewals,
         contextlib.closing(ProcessGuard() if guarded else NoGuard()) as guard,
     ):
         yield MemberPorts(
@@ -196,6 +198,7 @@ def member_ports(services: ServiceSettings, kafka: KafkaSettings, *, guarded: bo
             channel=GrpcChannel(services.channel),
             clock=BootClock(),
             guard=guard,
+            renewals=renewals,
         )
 
 

@@ -115,7 +115,7 @@ class Members:
         given = {"max_batch_wait_s": 0.05, "effect_timeout_s": 0.0, "max_batch_records": 100, **self.member}
         return MemberSettings(slot=slot, owner=slot, kafka=kafka, lease=self.services.lease, **given)
 
-    def membership(self, slot: str = "a") -> Membership:
+    def membership(self, slot: str = "a", kind: LifeKind = LifeKind.WORKER) -> Membership:
         settings = self.settings(slot)
         ports = MemberPorts(
             ledger=self.ledger.member,
@@ -126,7 +126,7 @@ class Members:
             clock=self.clock,
             guard=NoGuard(),
         )
-        return Membership(ports, settings, LifeKind.WORKER, Summary())
+        return Membership(ports, settings, kind, Summary())
 
     def start(self, function: UserFunction, until: Until, slot: str = "a") -> Running:
         running = Running(membership=self.membership(slot))

@@ -26,10 +26,12 @@ class LeaseKeeper:
         self._ledger, self._settings, self._clock = ledger, settings, clock
         self._guard, self._background = guard, background
         self._trust = TrustWindow(settings.trust_s)
+        self.due_at = float("inf")
 
     def opened(self, asked_at: float) -> None:
         """The life was opened, with a first lease, by a question asked at `asked_at`."""
         self._renewed(asked_at)
+        self.due_at = self._clock.now() + self._settings.renew_every_s
 
     def trusted(self) -> bool:
         return self._trust.open(self._clock.now())
@@ -39,24 +41,34 @@ class LeaseKeeper:
         while not self.trusted():
             self._background.pause(0.05)
 
-    def run(self, life: Life) -> None:
-        """The thread: renew until stopped. `Fenced` ends the member for good."""
-        while not self._background.stopping.wait(self._settings.renew_every_s):
+    # -- in a thread that all lives of the process share
+
+    def due_in_s(self) -> float:
+        return self.due_at - self._clock.now()
+
+    def renew(self, life: Life) -> bool:
+        """Once. False: never again, because the member stops, or `Fenced` has ended it for good."""
+        if self._background.stopping.is_set():
+            return False
+        pause_s = self._settings.renew_every_s
+        try:
             self._renew(life)
+        except Unavailable:
+            pause_s = RETRY_S
+        except BaseException as failure:  # noqa: BLE001 - handed to the member's own thread, which raises it
+            self._background.fail(failure)
+            return False
+        self.due_at = self._clock.now() + pause_s
+        return True
 
     def _renew(self, life: Life) -> None:
-        while not self._background.stopping.is_set():
-            asked_at = self._clock.now()
-            try:
-                self._ledger.renew(life, self._settings.lease_s)
-            except Unavailable:
-                self._background.pause(RETRY_S)
-            except Fenced:
-                self._trust.close()
-                raise
-            else:
-                self._renewed(asked_at)
-                return
+        asked_at = self._clock.now()
+        try:
+            self._ledger.renew(life, self._settings.lease_s)
+        except Fenced:
+            self._trust.close()
+            raise
+        self._renewed(asked_at)
 
     def _renewed(self, asked_at: float) -> None:
         self._trust.renewed(asked_at)

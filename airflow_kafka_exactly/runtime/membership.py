@@ -9,7 +9,7 @@ import os
 import random
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from airflow_kafka_exactly.errors import GroupInUse, KafkaExactlyError, TopicMissing, Unavailable
@@ -29,6 +29,7 @@ from airflow_kafka_exactly.runtime.background import Background
 from airflow_kafka_exactly.runtime.commits import OffsetCommitter
 from airflow_kafka_exactly.runtime.lease import LeaseKeeper
 from airflow_kafka_exactly.runtime.polling import Poller
+from airflow_kafka_exactly.runtime.renewals import Renewals
 from airflow_kafka_exactly.runtime.shared import Shared
 from airflow_kafka_exactly.runtime.voting import LeaderFinder, Voter
 from airflow_kafka_exactly.settings import MemberSettings
@@ -50,6 +51,8 @@ class MemberPorts:
     channel: Channel
     clock: Clock
     guard: EffectGuard
+    renewals: Renewals = field(default_factory=Renewals)
+    """Of the process: hundreds of waiting members share them."""
     chance: Callable[[], float] = random.random
     """In [0, 1); a simulator gives its own."""
 
@@ -115,9 +118,12 @@ class Membership:
         self.voter = Voter(finder, self.poller.hand, shared, self._leader_timeout_s)
         self.shared = shared
         self._enter_directory()
-        self.background.spawn("lease", lambda: self.lease.run(self.life))
-        self.background.spawn("poll", self.poller.run)
-        self.background.spawn("vote", self.voter.run)
+        ports.renewals.keep(self.lease, self.life)
+        if (
+            self._kind is LifeKind.WORKER
+        ):  # a waiting member polls in its one thread, and has no records to ask about
+            self.background.spawn("poll", self.poller.run)
+            self.background.spawn("vote", self.voter.run)
         self._entered = True
 
     def _refuse_strangers(self) -> None:
@@ -195,6 +201,7 @@ class Membership:
     def close(self) -> None:
         """Stop the threads (the polling one commits what is due), sign off. Never leaves the group; at most `CLOSE_S`."""
         self.background.stop(CLOSE_S)
+        self.ports.renewals.forget(self.lease)
         if self._entered:
             self._quietly("closing the leader's link", self.voter.close)
             self._quietly("signing off", lambda: self.ports.ledger.close_life(self.life))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_kafka_exactly.errors import Fenced
-from airflow_kafka_exactly.ports import Consumers, GroupConsumer, Polled
+from airflow_kafka_exactly.ports import Consumers, GroupConsumer, Polled, never
 from airflow_kafka_exactly.protocol.claims import Opening
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch, held_bytes
 from airflow_kafka_exactly.protocol.unreadable import readable_together
@@ -210,16 +210,18 @@ class Poller:
         self._forget = forget
         self.hand = Hand(shared.settings.kafka.prefetch_max_bytes)
 
-    def run(self) -> None:
-        """The thread: consume; a member that was fenced in Kafka but is current in the ledger joins again (section 4.2)."""
+    def run(self, enough: Callable[[], bool] = never) -> None:
+        """Consume, until stopped or `enough` says so, which is asked after each poll. A member that was fenced in Kafka but is
+        current in the ledger joins again (section 4.2)."""
         while not self._of.background.stopping.is_set():
             try:
-                self._consume()
+                self._consume(enough)
+                return
             except Fenced as fenced:
                 self._lose_everything()
                 self._rejoin_or_leave(fenced)
 
-    def _consume(self) -> None:
+    def _consume(self, enough: Callable[[], bool]) -> None:
         """Kafka being away for a while costs nothing: a poll that failed has skipped nothing."""
         settings, persist = self._of.settings, self._of.background.persist
         consumer = persist(lambda: self._consumers.open(settings.slot, self), "joining the consumer group")
@@ -232,6 +234,8 @@ class Poller:
                     self._record_lost(polled.lost)
                 self.hand.polled(polled)
                 self._committer.commit_when_due()
+                if enough():
+                    break
             self._committer.commit()
         finally:
             self._committer.use(None)

@@ -165,6 +165,11 @@ class Voter:
             self._in_flight = bool(parts)
             return parts
 
+    def finds_leader(self) -> bool:
+        """Whether somebody leads who hears this member; looks at most every `STAY_KNOWN_EVERY_S`. From one thread."""
+        self._stay_known()
+        return self._finder.linked
+
     def _stay_known(self) -> None:
         """A member without records is told of orphan commits and released doubts too: it looks for the leader when its
         stream broke. Without one it goes on."""

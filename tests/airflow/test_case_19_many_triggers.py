@@ -8,15 +8,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import stage
+from confluent_kafka import Consumer
 from conftest import create_topic, unique
 from outcomes import new_database
 from world import World, make_world
 
 from airflow_kafka_exactly import wiring
+from airflow_kafka_exactly.descriptors import PRICE, open_now
 from airflow_kafka_exactly.protocol.claims import LifeKind
 from airflow_kafka_exactly.protocol.summary import Summary
 from airflow_kafka_exactly.runtime.membership import Membership
@@ -159,3 +162,67 @@ async def test_case_19_two_hundred_triggers_that_start_at_once_leave_another_alo
         assert not ticking.done()
         ticking.cancel()
     assert foreign.longest < LONGEST_TICK_S, f"it stood still for {foreign.longest:.2f} s"
+
+
+# -- what one costs: counts, not times, against a bare consumer of Kafka's client in the same run ---------------------------
+
+MANY = 10
+WARM = 4
+"""So many wait before it is counted: then everything that is made once a process is there."""
+MAY_COST_MORE = 1
+
+
+def cost() -> Counter[str]:
+    """The process's threads, those of libraries too, and its descriptors."""
+    return Counter(threads=len(list(Path("/proc/self/task").iterdir())), descriptors=open_now())
+
+
+def each(before: Counter[str], after: Counter[str]) -> dict[str, float]:
+    return {what: (after[what] - before[what]) / MANY for what in after}
+
+
+def bare(world: World) -> dict[str, float]:
+    before, consumers = cost(), []
+    for n in range(MANY):
+        consumers.append(Consumer({"bootstrap.servers": world.kafka, "group.id": f"{world.group}-bare-{n}"}))
+        consumers[-1].subscribe([world.topic])
+    limit = time.monotonic() + 60
+    while not all(one.assignment() for one in consumers):
+        assert time.monotonic() < limit, "bare consumers get no partition"
+        for one in consumers:
+            one.poll(0.02)
+    found = each(before, cost())
+    for one in consumers:
+        one.close()
+    return found
+
+
+def waits(trigger: ConsumeTrigger) -> bool:
+    waiter = trigger._waiter
+    poller = getattr(waiter and waiter._membership, "poller", None)
+    return bool(poller and poller.hand.partitions())
+
+
+async def start(world: World, first: int, many: int) -> list[asyncio.Task[object]]:
+    """Each in a group of its own, so that each gets a partition."""
+    slots = [f"waits-{n}" for n in range(first, first + many)]
+    triggers = [ConsumeTrigger(**arguments(world, s, group_id=f"{world.group}-{s}")) for s in slots]
+    tasks = [asyncio.create_task(first_event(trigger)) for trigger in triggers]
+    await until("all of them wait", lambda: all(map(waits, triggers)), 60)
+    return tasks
+
+
+async def test_a_waiting_trigger_costs_a_bare_consumer_and_one_thread_more(world: World) -> None:
+    alone = await asyncio.to_thread(bare, world)
+    tasks = await start(world, 0, WARM)
+    before = cost()
+    tasks += await start(world, WARM, MANY)
+    ours = each(before, cost())
+    names = Counter(t.name.rstrip("0123456789") for t in threading.enumerate())
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert ours["descriptors"] <= alone["descriptors"] + MAY_COST_MORE, f"{ours}, bare {alone}"
+    assert ours["threads"] <= alone["threads"] + MAY_COST_MORE, f"{ours}, bare {alone}, {names}"
+    assert ours["descriptors"] <= PRICE
+    print(f"a waiting trigger: {ours}, a bare consumer: {alone}")

@@ -24,6 +24,7 @@ from airflow_kafka_exactly.runtime import (
     leading,
     membership,
     polling,
+    renewals,
     voting,
 )
 
@@ -104,10 +105,11 @@ class Condition:
     def wait(self, timeout: float | None = None) -> bool:
         depth, self._lock._depth = self._lock._depth, 1
         self._lock.release()
-        woken = self._waiters.wait(timeout)
-        self._lock.acquire()
-        self._lock._depth = depth
-        return woken
+        try:
+            return self._waiters.wait(timeout)
+        finally:  # also when a signal's handler raises in it
+            self._lock.acquire()
+            self._lock._depth = depth
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         end = None if timeout is None else kernel().now + timeout
@@ -283,7 +285,7 @@ def substituted(of: Kernel) -> Iterator[None]:
     changes: list[tuple[Any, str, Any]] = [
         *(
             (module, "threading", THREADING)
-            for module in (background, commits, coordinator, leading, polling, voting)
+            for module in (background, commits, coordinator, leading, polling, renewals, voting)
         ),
         *((module, "threading", THREADING) for module in (broker, channel, ledger_state)),
         (voting, "queue", QUEUE),

@@ -11,6 +11,7 @@ import pytest
 from fakes import eventually
 from members import GROUP, TOPIC, Members
 
+from airflow_kafka_exactly.protocol.claims import LifeKind
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch, RawRecord, Record
 from airflow_kafka_exactly.protocol.votes import BallotAnswer
 from airflow_kafka_exactly.runtime.function import UserFunction
@@ -85,9 +86,8 @@ def test_until_end_does_not_wait_for_a_topic_that_is_gone(caplog: pytest.LogCapt
 
 def test_offsets_without_a_record_wake_no_worker() -> None:
     """A producer that aborts each transaction would send the task of a quiet topic to a worker again and again."""
-    with Members() as world, world.membership() as waiting:
-        eventually(waiting.poller.hand.at_end)
-        world.broker.gap(TOPIC, 0, 3)
+    with Members() as world, world.membership(kind=LifeKind.TRIGGER) as waiting:
+        threading.Timer(0.5, lambda: world.broker.gap(TOPIC, 0, 3)).start()
         ending = await_work(waiting, Until(to_end=False, idle_timeout_s=2.0), 0.0)
         assert ending is Ending.IDLE_TIMEOUT
         world.produce(1)
@@ -98,7 +98,7 @@ def test_offsets_without_a_record_are_work_when_the_end_is_behind_them() -> None
     """They came with a partition whose former owner had not settled them: `until="end"` waits for the frontier."""
     with Members() as world:
         world.broker.gap(TOPIC, 0, 3)
-        with world.membership() as waiting:
+        with world.membership(kind=LifeKind.TRIGGER) as waiting:
             assert await_work(waiting, world.until_end(), 0.0) is Ending.RECORDS
 
 
