@@ -130,7 +130,7 @@ def test_migrate_drops_overloads_that_no_file_makes_and_keeps_the_others(setting
         settings,
         "create function kafka_exactly.raise_epoch(p_leader text, p_old integer default 1) returns bigint"
         " language sql as 'select 1::bigint'",
-        "create function kafka_exactly.forgotten() returns void language sql as ''",
+        "create function kafka_exactly.offsets_between(p_old integer) returns void language sql as ''",
     )
     migrate(settings)
     with psycopg.connect(settings.conninfo) as connection:
@@ -139,6 +139,48 @@ def test_migrate_drops_overloads_that_no_file_makes_and_keeps_the_others(setting
     ledger = open_ledger(settings)
     assert ledger.leader.raise_epoch("me") == 1
     ledger.close()
+
+
+def test_migrate_leaves_what_somebody_else_put_into_the_schema(settings: LedgerSettings) -> None:
+    """A helper of a database administrator's, with a view that needs it."""
+    migrate(settings)
+    sql(
+        settings,
+        "create function kafka_exactly.vat(integer) returns integer language sql as 'select $1 * 2'",
+        "create view kafka_exactly.prices as select kafka_exactly.vat(21)",
+        "create procedure kafka_exactly.tidy() language sql as ''",
+    )
+    assert migrate(settings) == (newest_version(), newest_version())
+    with psycopg.connect(settings.conninfo) as connection:
+        assert connection.execute("select * from kafka_exactly.prices").fetchone() == (42,)
+        connection.execute("call kafka_exactly.tidy()")
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "create table public.customers (id integer)",
+        "create function public.claim(text) returns integer language sql as 'select 1'",
+        "create view public.claim as select 1",
+    ],
+)
+def test_a_schema_that_an_application_uses_is_refused(database: str, theirs: str) -> None:
+    settings = LedgerSettings(connection="my_ledger", conninfo=database, schema="public")
+    sql(settings, theirs)
+    with pytest.raises(ConfigurationError, match=r"my_ledger.*'public'.*ledger_schema"):
+        migrate(settings)
+    with psycopg.connect(database) as connection:
+        assert connection.execute("select to_regclass('public.schema_version')").fetchone() == (None,)
+
+
+def test_an_empty_schema_and_one_with_extensions_only_are_fine(database: str) -> None:
+    settings = LedgerSettings(connection="my_ledger", conninfo=database, schema="public")
+    sql(settings, "create extension btree_gist schema public", "create schema prepared")
+    for schema in ("public", "prepared"):
+        there = LedgerSettings(connection="my_ledger", conninfo=database, schema=schema)
+        assert migrate(there) == (0, newest_version())
+        assert migrate(there) == (newest_version(), newest_version())
+        open_ledger(there).close()
 
 
 def test_a_schema_that_disappears_later_is_named(settings: LedgerSettings) -> None:

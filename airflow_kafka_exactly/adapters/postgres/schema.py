@@ -74,6 +74,7 @@ def _migrate(connection: Connection, settings: LedgerSettings) -> tuple[int, int
     if before > newest_version() or _functions(connection, settings.schema)[0] > FUNCTIONS:
         raise _too_new(settings, before)
     if before == 0:
+        _refuse_a_used_schema(connection, settings)
         _create(connection, settings.schema)
     connection.execute(
         in_schema("set local search_path = kafka_exactly, pg_catalog, pg_temp", settings.schema)
@@ -88,25 +89,53 @@ def _migrate(connection: Connection, settings: LedgerSettings) -> tuple[int, int
     connection.execute("set local check_function_bodies = off")  # they call each other
     for file in _files("functions"):
         _replace(connection, in_schema(file.read_text(encoding="utf-8"), settings.schema))
-    _drop(connection, _LEFT_OVER)
+    _drop(connection, _LEFT_OVER, [[*_made(), *_RETIRED]])
     said = f"functions {FUNCTIONS} serve {SERVES_FROM}"
     connection.execute(in_schema(f"comment on schema kafka_exactly is '{said}'", settings.schema))
     return before, newest_version()
 
 
+_RETIRED = ("offsets_between",)
+"""Functions that an older version made and no file makes any more. Nothing else in the schema is dropped: it may be a user's."""
+_NAMES = re.compile(r"create or replace function kafka_exactly\.(\w+)")
+
 # An overload that no file makes any more keeps old rules alive, and makes calls ambiguous. What this transaction has (re)placed
 # is younger than itself; an extension's functions are not ours.
 _LEFT_OVER = """
-select format('drop routine %s', p.oid::regprocedure) from pg_proc p
- where p.pronamespace = current_schema()::regnamespace and p.prorettype <> 'trigger'::regtype
+select format('drop routine %%s', p.oid::regprocedure) from pg_proc p
+ where p.pronamespace = current_schema()::regnamespace and p.prorettype <> 'trigger'::regtype and p.proname = any(%s)
    and age(p.xmin) > age(pg_current_xact_id()::xid)
    and not exists (select from pg_depend d where d.objid = p.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e')
+"""
+
+_SOMEBODY_ELSES = """
+select format('%%s %%I', case when x.kind = 'pg_proc'::regclass then 'routine' else 'relation' end, x.name)
+  from (select oid, relname, relnamespace, 'pg_class'::regclass from pg_class where relkind not in ('i', 'I')
+        union all select oid, proname, pronamespace, 'pg_proc'::regclass from pg_proc) as x (oid, name, schema, kind)
+ where x.schema = to_regnamespace(%s)
+   and not exists (select from pg_depend d where d.objid = x.oid and d.classid = x.kind and d.deptype = 'e')
+ order by 1 limit 1
 """
 
 
 def _drop(connection: Connection, which: str, parameters: Sequence[object] = ()) -> None:
     for (statement,) in connection.execute(which.encode(), parameters or None).fetchall():
         connection.execute(statement.encode())
+
+
+def _made() -> list[str]:
+    return [name for f in _files("functions") for name in _NAMES.findall(f.read_text(encoding="utf-8"))]
+
+
+def _refuse_a_used_schema(connection: Connection, settings: LedgerSettings) -> None:
+    """An application's schema, `public` say: our functions and theirs would replace and drop each other's."""
+    found = connection.execute(_SOMEBODY_ELSES.encode(), [f'"{settings.schema}"']).fetchone()
+    if found:
+        raise ConfigurationError(
+            f"PostgreSQL (connection {settings.connection!r}): the schema {settings.schema!r} holds no ledger, but "
+            f"something else ({found[0]}). Give the ledger a schema of its own: set [kafka_exactly] ledger_schema to one that is empty, or does "
+            "not exist yet."
+        )
 
 
 def _create(connection: Connection, schema: str) -> None:
