@@ -133,8 +133,8 @@ def _refuse_a_used_schema(connection: Connection, settings: LedgerSettings) -> N
     if found:
         raise ConfigurationError(
             f"PostgreSQL (connection {settings.connection!r}): the schema {settings.schema!r} holds no ledger, but "
-            f"something else ({found[0]}). Give the ledger a schema of its own: set [kafka_exactly] ledger_schema to one that is empty, or does "
-            "not exist yet."
+            f"something else ({found[0]}). Give the ledger a schema of its own: set [kafka_exactly] ledger_schema "
+            "to one that is empty, or does not exist yet."
         )
 
 
