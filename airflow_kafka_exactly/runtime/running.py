@@ -45,6 +45,7 @@ class Case:
     history: History
     reason: str = ""
     applied: bool = False
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,7 @@ class Runner:
         tried = self._trier.attempt(claim, case.records, case.stop)
         case.reason, now, chance = tried.reason, self._of.clock.now(), self._chance()
         history.attempts, history.tried_at = history.attempts + 1, now
+        case.unknown = tried.attempt is Attempt.UNKNOWN
         if tried.attempt is Attempt.APPLIED:
             self._took_effect(claim, case)
             self._breaker.succeeded(history, now)
@@ -247,9 +249,11 @@ class Runner:
         while self._aside:
             first = self._aside[0]
             if first.applied:
-                self._settled(self._aside.pop(0).stop)
+                self._settled(first.stop)
+                del self._aside[0]
             elif self._breaker.blames(first.history, alone=len(self._aside) == 1 and not self._more):
-                self._bury(claim, self._aside.pop(0))
+                self._bury(claim, first)
+                del self._aside[0]
             else:
                 case = self._next_try()
                 if case is None:
@@ -281,11 +285,13 @@ class Runner:
     def _doubt_all(self, claim: Claim, last: Case) -> None:
         """What a doubt is written above of counts as applied: whatever is not, up to `last`, becomes a doubt too."""
         while self._aside:
-            case = self._aside.pop(0)
-            if case.applied:
-                self._settled(case.stop)
-            else:
-                self._doubt(claim, case)
+            case = self._aside[0]
+            if case.stop > self._applied:
+                if case.applied:
+                    self._settled(case.stop)
+                else:
+                    self._doubt(claim, case)
+            del self._aside[0]
             if case is last:
                 return
 
@@ -298,11 +304,14 @@ class Runner:
         self._ask = lambda ask, _: ask()
         try:
             case = self._trying
-            if case is not None and self._trier.begun and case.stop > self._applied:
-                case.reason = f"interrupted by {told(why)}"
+            if case is not None and case.stop > self._applied and (case.applied or self._trier.begun):
+                if not case.applied and not case.unknown:
+                    case.reason, case.unknown = f"interrupted by {told(why)}", True
                 if case not in self._aside:
                     self._aside.append(case)
-                self._doubt_all(claim, case)
+            unknown = [case for case in self._aside if case.unknown and not case.applied]
+            if unknown:
+                self._doubt_all(claim, unknown[-1])
             self._give_back(claim)
         except Exception as failure:  # noqa: BLE001 - the reason for the end must not be replaced by this one
             log.warning("%s: not all was given back: %s", claim.partition, failure)
