@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from airflow_kafka_exactly.adapters.memory import ledger_rules as rules
-from airflow_kafka_exactly.adapters.memory.ledger_arbiter import arbitrate
+from airflow_kafka_exactly.adapters.memory.ledger_arbiter import arbitrate, redo_of
 from airflow_kafka_exactly.adapters.memory.ledger_cursor import MemoryCursor
 from airflow_kafka_exactly.adapters.memory.ledger_evidence import MemoryEvidenceLedger
 from airflow_kafka_exactly.adapters.memory.ledger_leader import MemoryLeaderLedger, close_known, write_orphan
@@ -209,7 +209,7 @@ class MemoryMemberLedger:
         with state.lock:
             row = state.require_current(life)
             if step <= row.step:
-                return [_redo(p, c) for p, c in state.claims_of(row) if c.doubt and c.step == step]
+                return [redo_of(p, c) for p, c in state.claims_of(row) if c.doubt and c.step == step]
             state.require_epoch(epoch)
             row.step = step
             released = [
@@ -219,7 +219,7 @@ class MemoryMemberLedger:
                 if d.state is DoubtState.RELEASED and d.durable
             ]
             released.sort(key=lambda d: (d.start, d.place.partition))
-            return [_redo(d.place, self._claim_doubt(row, step, d)) for d in released[:limit]]
+            return [redo_of(d.place, self._claim_doubt(row, step, d)) for d in released[:limit]]
 
     def _claim_doubt(self, row: LifeRow, step: int, doubt: DoubtRow) -> ClaimRow:
         doubt.state = DoubtState.CLAIMED
@@ -367,28 +367,8 @@ class MemoryMemberLedger:
 
     def released_count(self, group_id: str) -> int:
         with self._state.lock:
-            return released_count(self._state, group_id)
-
-
-def _redo(place: PlaceRow, claim: ClaimRow) -> Redo:
-    doubt, span = claim.doubt, OffsetRange(claim.start, claim.stop)
-    assert doubt is not None
-    given = Claim(
-        claim.claim_id,
-        claim.life.life,
-        place.partition,
-        span,
-        claim.started,
-        claim.applied,
-        claim.unit,
-        doubt.doubt_id,
-    )
-    return Redo(given, tuple(r for _, r in sorted(doubt.records.items())))
-
-
-def released_count(state: LedgerState, group_id: str) -> int:
-    doubts = (d for p in state.group_places(group_id) for d in p.doubts)
-    return sum(d.state is DoubtState.RELEASED and d.durable for d in doubts)
+            doubts = (d for p in self._state.group_places(group_id) for d in p.doubts)
+            return sum(d.state is DoubtState.RELEASED and d.durable for d in doubts)
 
 
 class MemoryLedger:

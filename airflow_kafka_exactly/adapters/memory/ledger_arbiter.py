@@ -22,6 +22,7 @@ from airflow_kafka_exactly.protocol.claims import (
     DoubtKind,
     DoubtState,
     Outcome,
+    Redo,
 )
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition
 
@@ -176,3 +177,19 @@ def _judge(place: PlaceRow, life: LifeRow, step: int, at: int, doubtful: bool) -
     if live:
         return "collision", live
     return ("vote" if doubtful else "free"), None
+
+
+def redo_of(place: PlaceRow, claim: ClaimRow) -> Redo:
+    doubt, span = claim.doubt, OffsetRange(claim.start, claim.stop)
+    assert doubt is not None
+    given = Claim(
+        claim.claim_id,
+        claim.life.life,
+        place.partition,
+        span,
+        claim.started,
+        claim.applied,
+        claim.unit,
+        doubt.doubt_id,
+    )
+    return Redo(given, tuple(r for _, r in sorted(doubt.records.items())))
