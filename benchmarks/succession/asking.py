@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -80,6 +80,10 @@ def open_partitions(ledger: MemberLedger, life: Life, topic: str, count: int) ->
     return partitions
 
 
+_STEPS = itertools.count(1)
+"""Of all lives of this process: the numbers of a life's questions need only grow."""
+
+
 def claim(
     ledger: MemberLedger, life: Life, epoch: int, spans: Sequence[tuple[Partition, OffsetRange]]
 ) -> tuple[Claim, ...]:
@@ -88,7 +92,7 @@ def claim(
         ClaimPart(PartitionBatch(partition, span, _records(span)), (Segment(span, False),))
         for partition, span in spans
     ]
-    return ledger.claim(ClaimRequest(life, epoch, str(uuid.uuid4()), tuple(parts))).granted
+    return ledger.claim(ClaimRequest(life, epoch, next(_STEPS), tuple(parts))).granted
 
 
 def ballot_part(partition: Partition, offsets: np.ndarray) -> BallotPart:

@@ -73,6 +73,7 @@ def test_each_command_leads_to_a_function() -> None:
         "migrate",
         "status",
         "doubts",
+        "close-doubts",
         "orphans",
         "dead-letters",
         "lost",
