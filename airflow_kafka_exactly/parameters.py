@@ -63,6 +63,9 @@ def _switch(name: str, value: Any) -> None:
 
 _CHECKS: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "max_attempts": _whole(1),
+    # It doubles from try to try: nothing doubled is a loop without a pause.
+    "record_retry_delay": _seconds(0.01),
+    "outage_grace": _seconds(0),
     "max_batch_size": _whole(1, _MOST_RECORDS),
     "max_batch_wait": _seconds(0),
     "max_records": _whole(1, optional=True),

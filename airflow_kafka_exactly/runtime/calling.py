@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from itertools import chain, islice
+from multiprocessing.pool import AsyncResult, IMapIterator
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any
 
 from airflow_kafka_exactly.errors import UnknownFunction
 from airflow_kafka_exactly.protocol.evidence import Answer
 
-_LAZY = (map, filter, zip, functools.partial, FunctionType, MethodType)
+_LAZY = (map, filter, zip, functools.partial, FunctionType, MethodType, IMapIterator)
+_MANY = (list, tuple, set, frozenset, dict)
+LOOKED_AT_OF_MANY = 100
+"""A batch function may return one promise for each record; of what it returns so many are looked at."""
 DECORATORS_AT_MOST = 100
 
 
@@ -44,11 +50,38 @@ def promised(value: object) -> str:
         return ""
     if isinstance(value, CoroutineType | GeneratorType | AsyncGeneratorType):
         return f"the {type(value).__name__} {value.__qualname__}, which nobody runs"
-    if isinstance(value, Future):
-        return "" if value.done() else "a future that is not done"
-    if isinstance(value, _LAZY) or inspect.isawaitable(value):
+    if isinstance(value, Future | AsyncResult | threading.Thread):
+        return "" if _is_over(value) else f"a {type(value).__name__} whose work is not done"
+    if isinstance(value, _LAZY) or type(value).__module__ == "itertools" or inspect.isawaitable(value):
         return f"a {type(value).__name__}, which nobody calls or awaits"
+    if isinstance(value, _MANY):
+        inner = next(filter(None, map(promised, _items(value))), "")
+        return inner and f"a {type(value).__name__} with {inner}"
     return _described(value)
+
+
+def result_of(value: object) -> object:
+    """What a future that is over holds: its exception, raised here, is the call's own."""
+    for one in _items(value) if isinstance(value, _MANY) else (value,):
+        if isinstance(one, Future) and one.done():
+            one.result()
+        elif isinstance(one, AsyncResult) and one.ready():
+            one.get()
+    return value
+
+
+def _is_over(work: Future[Any] | AsyncResult[Any] | threading.Thread) -> bool:
+    if isinstance(work, Future):
+        return work.done()
+    if isinstance(work, AsyncResult):
+        return work.ready()
+    return work.ident is not None and not work.is_alive()
+
+
+def _items(many: Any) -> Iterable[object]:
+    """Of a list of lists only the outer one is looked at: it may hold itself."""
+    items = islice(chain(many, many.values()) if isinstance(many, dict) else many, LOOKED_AT_OF_MANY)
+    return (item for item in items if not isinstance(item, _MANY))
 
 
 def _described(value: object) -> str:
@@ -74,6 +107,8 @@ def discard(value: object) -> None:
     """Nobody will run what was promised: say so to Python, which warns of coroutines that are forgotten."""
     if isinstance(value, CoroutineType | GeneratorType):
         value.close()
+    for one in _items(value) if isinstance(value, _MANY) else ():
+        discard(one)
 
 
 def answer_of(value: object) -> Answer:

@@ -12,7 +12,7 @@ from airflow_kafka_exactly.errors import NotApplied, UnknownFunction
 from airflow_kafka_exactly.protocol.evidence import Answer
 from airflow_kafka_exactly.protocol.record import Record
 from airflow_kafka_exactly.protocol.storable import told
-from airflow_kafka_exactly.runtime.calling import answer_of, discard, promised, untouched
+from airflow_kafka_exactly.runtime.calling import answer_of, discard, promised, result_of, untouched
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class UserFunction:
     def external(self, records: Sequence[Record]) -> Tried:
         """Run the function once; what is known afterwards. An exception is not proof that nothing happened."""
         try:
-            returned = self.apply(self._given(records))
+            returned = result_of(self.apply(self._given(records)))
         except NotApplied as said:
             return Tried(Attempt.NOT_APPLIED, told(said))
         except Exception as raised:
@@ -70,7 +70,7 @@ class UserFunction:
 
     def with_cursor(self, records: Sequence[Record], cursor: Any) -> None:
         """Run the function inside the ledger's transaction, which an exception rolls back."""
-        self._look_at(self.apply(self._given(records), cursor=cursor))
+        self._look_at(result_of(self.apply(self._given(records), cursor=cursor)))
 
     def ask(self, records: Sequence[Record]) -> Attempt:
         """Ask the user's check at once."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import pytest
@@ -114,6 +117,13 @@ SEEN_AFTERWARDS = {
     "a context manager that nobody enters": entered,
     "a map that nobody iterates over": lazily,
     "a function that returns a function": curried,
+    "a list of coroutines": lambda record, **_: [coroutine(record)],
+    "a dict of coroutines": lambda record, **_: {1: coroutine(record)},
+    "a tuple of futures that are not done": lambda *_, **__: (Future(),),
+    "a starmap that nobody iterates over": lambda record, **_: itertools.starmap(effects.append, [(record,)]),
+    "a thread that nobody starts": lambda record, **_: threading.Thread(
+        target=effects.append, args=(record,)
+    ),
 }
 WRAPPED = (
     "async def behind a decorator",
@@ -183,6 +193,27 @@ def test_a_future_that_is_not_done_is_no_result() -> None:
             UserFunction(apply=lambda _, value=value: value).external([RECORD])
         assert not raised.value.proven
     loop.close()
+
+
+def test_what_a_future_holds_is_what_the_call_did() -> None:
+    """`with ThreadPoolExecutor() as pool: return pool.submit(send)`: the future is done, and its work may have failed."""
+    failed, cancelled = Future[int](), Future[int]()
+    failed.set_exception(ConnectionError("refused"))
+    cancelled.cancel()
+    with ThreadPool(1) as pool:
+        asked = pool.apply_async(int, ["no number"])
+        asked.wait()
+        for value in (failed, cancelled, [failed], asked):
+            function = UserFunction(apply=lambda _, value=value, **__: value, vouches=True)
+            assert function.external([RECORD]).attempt is Attempt.NOT_APPLIED
+            with pytest.raises((ConnectionError, CancelledError, ValueError)):
+                function.with_cursor([RECORD], object())
+
+
+def test_a_list_that_holds_itself_is_looked_at_once() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    assert promised(endless) == ""
 
 
 @pytest.mark.parametrize("name", [*SEEN_BEFOREHAND, *SEEN_AFTERWARDS])

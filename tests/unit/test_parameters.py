@@ -24,6 +24,8 @@ def operator(**arguments: Any) -> KafkaExactlyOnceOperator:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        *(("record_retry_delay", wrong) for wrong in (None, "1", True, float("nan"), float("inf"), 0, -1)),
+        *(("outage_grace", wrong) for wrong in (None, "600", True, float("nan"), float("inf"), -1)),
         ("session_timeout", "15"),
         ("session_timeout", True),
         ("session_timeout", float("nan")),
