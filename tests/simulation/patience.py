@@ -29,6 +29,8 @@ class Tries:
     from_s: float
     """The end of the call before the first one: no product's clock of these tries began earlier."""
     began_s: float
+    first: int
+    """Which of its member's calls the first one was: calls may take no time."""
     count: int = 0
     in_vain: int = 0
     """Since the last success of anything."""
@@ -41,6 +43,8 @@ class Seen:
 
     ended_s: float
     succeeded_s: float = float("-inf")
+    succeeded: int = 0
+    """Which call did so last."""
     calls: int = 0
     failed: set[Key] = field(default_factory=set)
     """Since the last success."""
@@ -61,7 +65,7 @@ class Patience:
         seen.calls += 1
         tries = seen.waiting.get((claim_id, keys[0]))
         if tries is None:
-            tries = seen.waiting[claim_id, keys[0]] = Tries(keys, seen.ended_s, now)
+            tries = seen.waiting[claim_id, keys[0]] = Tries(keys, seen.ended_s, now, seen.calls)
         elif (
             tries.in_vain and self._plan.kind is not Kind.LEDGER
         ):  # there the ledger may ask for the same try again
@@ -95,6 +99,7 @@ class Patience:
         for tries in seen.waiting.values():
             tries.in_vain = 0
         seen.ended_s = seen.succeeded_s = process.now()
+        seen.succeeded = seen.calls
 
     def cut(self, process: Process, keys: Iterable[Key]) -> None:
         """These were made dead letters or doubts: nobody waits for them any more."""
@@ -106,7 +111,7 @@ class Patience:
         """`more`: its claim holds records behind it."""
         seen, now = self._of[process.name], process.now()
         tries = max((t for t in seen.waiting.values() if key in t.keys), key=lambda t: t.last, default=None)
-        if tries is None or seen.succeeded_s > tries.began_s:
+        if tries is None or seen.succeeded > tries.first:
             return
         if now - tries.from_s >= self._plan.choices.outage_grace_s and tries.last == seen.calls:
             return
