@@ -210,7 +210,10 @@ fault(
     ),
     seen_by=("open_life_of_a_task", "move_group"),
 )
-fault("lost_records_counted_twice", ("record_lost", "greatest(r.start, max(range_stop))", "r.start"))
+fault(
+    "lost_records_counted_twice",
+    ("record_lost", "range_agg(int8range(range_start, range_stop))", "range_agg('empty'::int8range)"),
+)
 fault("frontier_passes_bare_doubts", ("fold", "or d.durable", "or true"))
 
 # -- locks in an order of one's own ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from airflow_kafka_exactly.adapters.memory.ledger_arbiter import arbitrate, redo
 from airflow_kafka_exactly.adapters.memory.ledger_cursor import MemoryCursor
 from airflow_kafka_exactly.adapters.memory.ledger_evidence import MemoryEvidenceLedger
 from airflow_kafka_exactly.adapters.memory.ledger_leader import MemoryLeaderLedger, close_known, write_orphan
-from airflow_kafka_exactly.adapters.memory.ledger_owners import move_group, own_group
+from airflow_kafka_exactly.adapters.memory.ledger_owners import move_group, own_group, require_owner
 from airflow_kafka_exactly.adapters.memory.ledger_report import MemoryReportLedger
 from airflow_kafka_exactly.adapters.memory.ledger_state import (
     ClaimRow,
@@ -65,7 +65,7 @@ class MemoryMemberLedger:
         state = self._state
         with state.lock:
             now = state.clock.now()
-            own_group(state, request)
+            require_owner(state, request)
             mine = [
                 r
                 for life, r in state.lives.items()
@@ -75,6 +75,7 @@ class MemoryMemberLedger:
                 if old.asked.owner != request.owner and old.lease_until > now:
                     raise SlotBusy(request.slot, old.asked.owner, old.lease_until - now)
                 old.state = "superseded"
+            own_group(state, request)
             life = Life(group_id=request.group_id, slot=request.slot, incarnation=len(mine) + 1)
             state.lives[life] = LifeRow(life, request, now + request.lease_s)
             state.note("life", life.incarnation, "opened", request.process)
@@ -352,11 +353,10 @@ class MemoryMemberLedger:
             for partition, found in lost.items():
                 place = state.place(life.group_id, partition)
                 assert place is not None, "a partition is opened before it is polled"
-                start = max([found.start, *(known.range.stop for known in place.lost)])
-                if start < found.stop:
-                    place.lost.append(LostRow(next(state.numbers), OffsetRange(start, found.stop), str(row)))
+                for fresh in place.not_listed(found):
+                    place.lost.append(LostRow(next(state.numbers), fresh, str(row)))
                     state.note("partition", partition.number, "deleted before it was read", row)
-                    added += found.stop - start
+                    added += fresh.stop - fresh.start
         return added
 
     def frontiers(self, group_id: str, topics: Iterable[str]) -> Mapping[Partition, int]:

@@ -75,12 +75,14 @@ class MemoryEvidenceLedger:
             waits = letter and doubt.state is DoubtState.RELEASED and not doubt.durable
             if doubt.version != decision.version or not (doubt.state is DoubtState.OPEN or waits):
                 return False
+            if doubt.settled and (letter or not applied):
+                return False
             if decision.verdict is Verdict.UNKNOWN and not letter:
                 _write(doubt, decision)
                 doubt.version += 1
                 return True
             # A claim over it may still have its effect: only its own life, or its fence, ends that (H30).
-            if rules.holder(doubt) or (doubt.settled and (letter or not applied)):
+            if rules.holder(doubt):
                 return False
             _write(doubt, decision)
             if letter and not doubt.durable:  # nothing is left to keep

@@ -11,11 +11,14 @@ from airflow_kafka_exactly.protocol.storable import require_name, storable
 
 def own_group(state: LedgerState, request: OpenLife) -> None:
     """The first life's task owns the group."""
-    if not request.dag_id:
-        return
+    if request.dag_id:
+        state.owners.setdefault(request.group_id, (request.dag_id, request.task_id))
+
+
+def require_owner(state: LedgerState, request: OpenLife) -> None:
     task, group = (request.dag_id, request.task_id), request.group_id
-    owner = state.owners.setdefault(group, task)
-    if owner != task:
+    owner = state.owners.get(group, task)
+    if request.dag_id and owner != task:
         raise GroupInUse(
             f"consumer group {group!r} belongs to DAG {owner[0]!r}, task {owner[1]!r}; this is DAG {task[0]!r}, task "
             f"{task[1]!r}. Give the operator a group_id of its own; if DAG or task were renamed: "

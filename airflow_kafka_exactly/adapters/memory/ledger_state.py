@@ -161,6 +161,16 @@ class PlaceRow:
     def touching(self, start: int, stop: int) -> list[DoubtRow]:
         return sorted((d for d in self.doubts if d.start < stop and start < d.stop), key=lambda d: d.start)
 
+    def not_listed(self, found: OffsetRange) -> list[OffsetRange]:
+        """What of it is not listed as lost yet, in offset order."""
+        fresh, position = [], found.start
+        for known in sorted((row.range for row in self.lost), key=lambda r: r.start):
+            if known.stop > position and known.start < found.stop:
+                if known.start > position:
+                    fresh.append(OffsetRange(position, known.start))
+                position = known.stop
+        return [*fresh, OffsetRange(position, found.stop)] if position < found.stop else fresh
+
 
 class LedgerState:
     """Everything, and the guards of S4. Each public method of the ports holds `lock` from its first read to its last write."""

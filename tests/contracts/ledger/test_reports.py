@@ -130,3 +130,17 @@ def test_l2_what_kafka_deleted_unread_is_listed_once(stage: Stage) -> None:
     ]
     assert {(row["group_id"], row["topic"], row["partition"]) for row in found} == {(GROUP, PLACE.topic, 0)}
     assert stage.report.lost("another") == []
+
+
+def test_l2_what_was_deleted_below_a_listed_range_is_listed_too(stage: Stage) -> None:
+    """Records in hand of a member that died: the log begins behind them when another comes back for them."""
+    a = stage.life("a")
+    stage.claim(a, 2, 10)
+    assert stage.member.record_lost(a, {PLACE: OffsetRange(10, 20)}) == 10
+    assert stage.member.record_lost(a, {PLACE: OffsetRange(22, 23)}) == 1
+    stage.die(a)
+    b = stage.life("b")
+    assert stage.member.record_lost(b, {PLACE: OffsetRange(0, 25)}) == 14
+    assert stage.member.record_lost(b, {PLACE: OffsetRange(0, 25)}) == 0
+    listed = [(row["start"], row["stop"]) for row in stage.report.lost(GROUP)]
+    assert sorted(listed) == [(0, 10), (10, 20), (20, 22), (22, 23), (23, 25)]

@@ -1,12 +1,14 @@
 create or replace function kafka_exactly.record_lost(
   p_group text, p_slot text, p_incarnation bigint, p_lost jsonb) returns bigint
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
--- Returns how many offsets are new: whoever polls before the gap is settled meets the same ones again, and perhaps more.
+-- Returns how many offsets are new: whoever polls before the gap is settled meets the same ones again, and perhaps
+-- more, above them or below.
 declare
   me member_life;
   ids bigint[];
   r record;
-  begins bigint;
+  fresh int8multirange;
+  span int8range;
   added bigint := 0;
 begin
   me := require_current(p_group, p_slot, p_incarnation);
@@ -23,14 +25,16 @@ begin
              join partition p on p.partition_id = any(ids)
               and p.topic_id = e ->> 'topic_id' and p.number = (e ->> 'number')::integer
             order by p.partition_id loop
-    select greatest(r.start, max(range_stop)) into begins from lost_range where partition_id = r.partition_id;
-    if begins < r.stop then
+    select int8multirange(int8range(r.start, r.stop)) - coalesce(range_agg(int8range(range_start, range_stop)), '{}') into fresh
+      from lost_range
+     where partition_id = r.partition_id and int8range(range_start, range_stop) && int8range(r.start, r.stop);
+    for span in select unnest(fresh) loop
       insert into lost_range (partition_id, range_start, range_stop, life_id)
-      values (r.partition_id, begins, r.stop, me.life_id);
+      values (r.partition_id, lower(span), upper(span), me.life_id);
       perform note('partition', r.partition_id, 'deleted before it was read', life_name(me.life_id),
-                   jsonb_build_object('start', begins, 'stop', r.stop));
-      added := added + r.stop - begins;
-    end if;
+                   jsonb_build_object('start', lower(span), 'stop', upper(span)));
+      added := added + upper(span) - lower(span);
+    end loop;
   end loop;
   return added;
 end $$;
