@@ -94,6 +94,11 @@ class ScriptedLedger:
     def kafka_connection(self, group_id: str) -> str:
         return f"connection of {group_id}"
 
+    def without_payload(self, group_id: str) -> Sequence[Partition]:
+        """No doubt of these tests lacks its payload."""
+        self._ask("without_payload")
+        return ()
+
     def groups(self) -> Sequence[str]:
         self._ask("groups")
         return sorted(self.known)

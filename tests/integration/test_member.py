@@ -280,7 +280,7 @@ def test_h23_doubts_whose_answer_was_lost_are_redone_although_the_epoch_was_rais
     from airflow_kafka_exactly.errors import Unavailable
     from airflow_kafka_exactly.protocol.claims import Decision, Verdict
 
-    effects, healed, really = Effects(), threading.Event(), PostgresMemberLedger._redos
+    effects, healed, really = Effects(), threading.Event(), PostgresMemberLedger.claim_released
     losses: list[int] = []
 
     def flaky(record: Record) -> None:
@@ -297,7 +297,7 @@ def test_h23_doubts_whose_answer_was_lost_are_redone_although_the_epoch_was_rais
                 raise Unavailable("PostgreSQL", "test", "no answer came")
             return redos
 
-        monkeypatch.setattr(PostgresMemberLedger, "_redos", lost_once)
+        monkeypatch.setattr(PostgresMemberLedger, "claim_released", lost_once)
         led.produce([b"a", b"flaky", b"b"])
         member = led.run("dag.task", UserFunction(apply=flaky), Until(to_end=False))
         (doubt,) = eventually("the doubt is announced", lambda: ledgers.evidence.announce(10, 60.0))
