@@ -29,6 +29,7 @@ from airflow_kafka_exactly.protocol.record import FencingToken, RawRecord, Recor
 from airflow_kafka_exactly.protocol.storable import told
 from airflow_kafka_exactly.runtime.calling import answer_of
 from airflow_kafka_exactly.runtime.each import each
+from airflow_kafka_exactly.runtime.function import FAILURES
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def ask(ledger: EvidenceLedger, facts: DoubtFacts, resolve: Resolve) -> tuple[An
         return Answer.CANNOT_TELL, {"answer": "not asked: no record is stored"}
     try:
         answer = _ask(resolve(facts.check), facts.check, records)
-    except Exception as error:
+    except FAILURES as error:
         log.warning(
             "the check raised for doubt %d, %s %s",
             facts.doubt_id,

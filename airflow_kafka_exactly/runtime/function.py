@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from airflow_kafka_exactly.protocol.storable import told
 from airflow_kafka_exactly.runtime.calling import answer_of, discard, promised, result_of, untouched
 
 log = logging.getLogger(__name__)
+
+FAILURES = (Exception, SystemExit, asyncio.CancelledError)
+"""What a function or a check may fail with. `sys.exit()` and a cancelled task inside of it are its own doing: Airflow ends a task
+by a signal that calls `on_kill`, and by its time-out's exception, which is none of these."""
 
 
 class RanNothing(UnknownFunction):
@@ -61,7 +66,7 @@ class UserFunction:
             returned = result_of(self.apply(self._given(records)))
         except NotApplied as said:
             return Tried(Attempt.NOT_APPLIED, told(said))
-        except Exception as raised:
+        except FAILURES as raised:
             reason = told(raised)
             log.warning("the function raised for %s: %s", records[0].record_id, reason, exc_info=True)
             return Tried(Attempt.NOT_APPLIED if self.vouches else Attempt.UNKNOWN, reason)
@@ -78,7 +83,7 @@ class UserFunction:
             return Attempt.UNKNOWN
         try:
             answer = answer_of(self.check(self._given(records)))
-        except Exception:
+        except FAILURES:
             log.warning("the check raised for %s", records[0].record_id, exc_info=True)
             return Attempt.UNKNOWN
         return {Answer.YES: Attempt.APPLIED, Answer.NO: Attempt.NOT_APPLIED}.get(answer, Attempt.UNKNOWN)

@@ -29,11 +29,9 @@ from airflow_kafka_exactly.protocol.window import WindowSize
 from airflow_kafka_exactly.runtime.function import Attempt, UserFunction
 from airflow_kafka_exactly.runtime.lease import LeaseKeeper
 from airflow_kafka_exactly.runtime.shared import Shared
-from airflow_kafka_exactly.runtime.trying import Trier
+from airflow_kafka_exactly.runtime.trying import PAUSE_S, Trier
 
 log = logging.getLogger(__name__)
-PAUSE_S = 0.2
-"""A pause between two tries looks so often whether the claim is still to be run."""
 
 
 @dataclass(slots=True, eq=False)
@@ -215,7 +213,7 @@ class Runner:
         if history.attempts:
             self._of.summary.count("retried")
         self._trying = case
-        tried = self._trier.attempt(claim, case.records, case.stop)
+        tried = self._trier.attempt(claim, case.records, case.stop, self._work.ours)
         case.reason, now, chance = tried.reason, self._of.clock.now(), self._chance()
         history.attempts, history.tried_at = history.attempts + 1, now
         case.unknown = tried.attempt is Attempt.UNKNOWN
@@ -228,11 +226,12 @@ class Runner:
 
     def _await_turn(self) -> bool:
         """Back off, in short steps: a revoked partition, or the end of the task, does not wait for it."""
-        while (left_s := self._breaker.next_at - self._of.clock.now()) > 0:
-            if not self._work.ours():
-                return False
+        while self._work.ours():
+            left_s = self._breaker.next_at - self._of.clock.now()
+            if left_s <= 0:
+                return True
             self._of.background.pause(min(left_s, PAUSE_S))
-        return True
+        return False
 
     def _took_effect(self, claim: Claim, case: Case) -> None:
         case.applied, self._trier.begun = True, False

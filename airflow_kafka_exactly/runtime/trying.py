@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from airflow_kafka_exactly.errors import AlreadyApplied, KafkaExactlyError
 from airflow_kafka_exactly.ports import EffectGuard
 from airflow_kafka_exactly.protocol.claims import Claim
 from airflow_kafka_exactly.protocol.record import Record
 from airflow_kafka_exactly.protocol.storable import told
-from airflow_kafka_exactly.runtime.function import APPLIED, Attempt, RanNothing, Tried, UserFunction
+from airflow_kafka_exactly.runtime.function import (
+    APPLIED,
+    FAILURES,
+    Attempt,
+    RanNothing,
+    Tried,
+    UserFunction,
+)
 from airflow_kafka_exactly.runtime.lease import LeaseKeeper
 from airflow_kafka_exactly.runtime.shared import Shared
+
+PAUSE_S = 0.2
+"""A wait looks so often whether the claim is still to be run."""
 
 
 class Trier:
@@ -23,21 +33,25 @@ class Trier:
         self._of, self._function, self._lease, self._guard = shared, function, lease, guard
         self.begun = False
 
-    def attempt(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
+    def attempt(self, claim: Claim, records: Sequence[Record], stop: int, ours: Callable[[], bool]) -> Tried:
         """One try and, where it raised, what the check says. Its "yes" counts at once; its "no" only after `effect_timeout_s`,
         because a call that timed out here may still be under way in the target (section 6)."""
         tried = self._guarded(claim, records, stop)
         if tried.attempt is Attempt.UNKNOWN:
-            tried = Tried(self._asked(records), tried.reason)
+            tried = Tried(self._asked(records, ours), tried.reason)
         if tried.attempt is Attempt.NOT_APPLIED:
             self.begun = False
         return tried
 
-    def _asked(self, records: Sequence[Record]) -> Attempt:
+    def _asked(self, records: Sequence[Record], ours: Callable[[], bool]) -> Attempt:
         answer, timeout_s = self._function.ask(records), self._of.settings.effect_timeout_s
         if answer is not Attempt.NOT_APPLIED or timeout_s <= 0:
             return answer
-        self._of.background.pause(timeout_s)
+        ripe_at = self._of.clock.now() + timeout_s
+        while (left_s := ripe_at - self._of.clock.now()) > 0:
+            if not ours():  # a revoke does not wait for it: the record is a doubt, which evidence decides
+                return Attempt.UNKNOWN
+            self._of.background.pause(min(left_s, PAUSE_S))
         return self._function.ask(records)
 
     def _guarded(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
@@ -77,12 +91,12 @@ class Trier:
                     self._function.with_cursor(records, cursor)
                 except KafkaExactlyError:
                     raise
-                except Exception as raised:
+                except FAILURES as raised:
                     failure.append(told(raised))
                     raise
         except KafkaExactlyError:
             raise
-        except Exception:
+        except FAILURES:
             if not failure:
                 raise
             return Tried(Attempt.NOT_APPLIED, failure[0])

@@ -1,5 +1,6 @@
 """The evidence check as functions over a ledger: what it writes, what it asks, and that doing it twice changes nothing."""
 
+import sys
 import threading
 from dataclasses import replace
 from typing import Any
@@ -117,6 +118,14 @@ def test_two_runs_at_once_decide_once() -> None:
     assert sorted(d.doubt_id for d in ledger.decisions) == list(range(1, 21))
     assert sorted(results[0].decided + results[1].decided) == list(range(1, 21))
     assert sorted(results[0].no_op + results[1].no_op) == list(range(1, 21))
+
+
+def test_a_check_that_exits_cannot_tell() -> None:
+    """Its evidence task goes on with the other doubts."""
+    ledger = JustDoubts(*numbered(window(), window()))
+    decided = examine(ledger, [1, 2], lambda _: lambda _record: sys.exit(3))
+    assert not decided.decided
+    assert not ledger.decisions
 
 
 def test_a_check_gets_the_record_as_it_is_and_its_arguments() -> None:

@@ -1,5 +1,6 @@
 """What a function's exception and a check's answer mean (F1: an exception is not proof)."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ async def asynchronous(_: Any) -> bool:
         (lambda _: "yes", Attempt.UNKNOWN),
         (lambda _: 1, Attempt.UNKNOWN),
         (failing, Attempt.UNKNOWN),
+        (lambda _: sys.exit(), Attempt.UNKNOWN),
         (None, Attempt.UNKNOWN),
     ],
 )

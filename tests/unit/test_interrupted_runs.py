@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,9 @@ class TaskDeferred(BaseException):
     """As Airflow's."""
 
 
-ENDS = [AirflowTaskTimeout, TaskDeferred, SystemExit, KeyboardInterrupt]
+ENDS = [AirflowTaskTimeout, TaskDeferred, KeyboardInterrupt]
+FAILURES = [SystemExit, asyncio.CancelledError]
+"""These come from the function itself: no signal raises them."""
 
 
 def run(world: Members, function: UserFunction, prepare: Callable[[Runner], None] = lambda _: None) -> None:
@@ -59,6 +62,27 @@ def test_s7_an_end_within_the_function_leaves_one_doubt(end: type[BaseException]
         finish(world, seen)
         assert seen == [offset for offset in range(RECORDS) if in_ledger or offset != AT]
         assert world.doubted() == ([] if in_ledger else [AT])
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("in_ledger", [False, True])
+def test_l1_what_a_function_exits_with_is_a_failure_of_its_record(
+    failure: type[BaseException], in_ledger: bool
+) -> None:
+    """As the end of the run, `sys.exit()` in a function with `effect="ledger"` blocked its partition for ever."""
+    seen: list[int] = []
+
+    def function(record: Any, **_: Any) -> None:
+        if record.offset == AT:
+            raise failure("of its own")
+        seen.append(record.offset)
+
+    with Members(member={"max_batch_records": RECORDS, "retry_delay_s": 0.01}) as world:
+        world.produce(RECORDS)
+        run(world, UserFunction(apply=function, in_ledger=in_ledger))
+        assert seen == [offset for offset in range(RECORDS) if offset != AT]
+        assert world.doubted() == ([] if in_ledger else [AT])
+        assert world.dead_letters() == (1 if in_ledger else 0)
 
 
 @pytest.mark.parametrize("where", ["_settled", "_mark", "_guarded", "_deal_with"])

@@ -182,6 +182,24 @@ def test_s2_what_was_put_aside_below_an_effect_is_a_doubt_when_the_claim_must_go
     assert scene.frontier() == 5
 
 
+def test_a_revoke_does_not_wait_while_the_no_of_a_check_ripens() -> None:
+    """The record becomes a doubt at once, for the call under way may still arrive; what follows is given back."""
+    scene = Scene(settings={"effect_timeout_s": 60.0}, vouches=False, check=lambda _: False)
+    scene.target.poison = frozenset({0})
+    scene.run(10, ours=lambda: scene.elapsed_s() < 5)
+    assert scene.elapsed_s() < 6
+    assert (scene.questions(), scene.frontier(), scene.place().claims) == ([0], 1, [])
+    assert scene.target.calls == [0]
+
+
+def test_the_no_of_a_check_counts_when_it_is_ripe() -> None:
+    scene = Scene(settings={"effect_timeout_s": 60.0}, vouches=False, check=lambda _: False)
+    scene.target.down = lambda now: now < 1
+    scene.run(10)
+    assert scene.target.effects == Counter(range(10))
+    assert 60 <= scene.elapsed_s() < 70
+
+
 # -- the rule alone ----------------------------------------------------------------------------------------------------
 
 
