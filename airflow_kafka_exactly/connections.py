@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from airflow_kafka_exactly.errors import ConfigurationError
+from airflow_kafka_exactly.outages import is_shortage
 from airflow_kafka_exactly.settings import ChannelSettings, ElectionSettings, LedgerSettings
 
 LIBPQ_OPTIONS = """
@@ -94,6 +95,8 @@ class Source:
         try:
             return Path(str(self.extra[name])).read_bytes()
         except OSError as error:
+            if is_shortage(error):
+                raise
             raise self.problem(f"extra.{name}", f"cannot be read: {error}") from None
 
 

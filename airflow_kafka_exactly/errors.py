@@ -24,6 +24,11 @@ class ConfigurationError(KafkaExactlyError):
     """Something is set in a way that cannot work. The message names the setting and what to do."""
 
 
+class ConnectionMissing(ConfigurationError):
+    """Airflow finds no such connection: it is not defined, or whoever keeps it (a secrets backend) does not answer. Airflow says
+    the same of both."""
+
+
 class UnsafeConnection(ConfigurationError):
     """The Kafka connection turns on something that would lose or repeat records (auto-commit, for example)."""
 

@@ -14,7 +14,8 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_kafka_exactly import connections
 from airflow_kafka_exactly.connections import ConnectionLike
-from airflow_kafka_exactly.errors import ConfigurationError, Unavailable
+from airflow_kafka_exactly.errors import ConfigurationError, ConnectionMissing, Unavailable
+from airflow_kafka_exactly.protocol.storable import told
 from airflow_kafka_exactly.settings import (
     ElectionSettings,
     FilterSettings,
@@ -40,9 +41,9 @@ class Service:
     def conn_id(self) -> str:
         return str(conf.get(SECTION, self.option, fallback=self.default) or self.default)
 
-    def missing(self, conn_id: str) -> ConfigurationError:
+    def missing(self, conn_id: str) -> ConnectionMissing:
         where = f"[{SECTION}] {self.option}" if self.option else "kafka_config_id"
-        return ConfigurationError(
+        return ConnectionMissing(
             f"{self.name}: connection {conn_id!r} ({where}) is not defined. Create it: "
             f"airflow connections add {conn_id} {self.example}"
         )
@@ -87,6 +88,8 @@ def _connection(service: Service, conn_id: str) -> ConnectionLike:
         if conn_id in _found:
             raise Unavailable("Airflow", f"connection {conn_id!r}", missing) from None
         raise missing from None
+    except Exception as unread:  # access denied, a key that does not decrypt it, an error of Airflow's server
+        raise Unavailable("Airflow", f"connection {conn_id!r}", told(unread)) from unread
     _found.add(conn_id)
     return found
 

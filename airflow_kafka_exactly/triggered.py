@@ -1,5 +1,6 @@
 """What our triggers do in their threads. The retry is around the making too: a trigger that starts while a service is away
-waits for it, as one that runs does. Only what cannot work at all ends it.
+waits for it, as one that runs does; so does one whose connections Airflow does not find, or that the machine has no thread or
+file left for. Only what cannot work at all ends it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any, TypeVar
 
 from airflow_kafka_exactly import descriptors, hooks, wiring
 from airflow_kafka_exactly.errors import ConfigurationError, Fenced, KafkaExactlyError, SlotBusy, Unavailable
+from airflow_kafka_exactly.outages import passes
 from airflow_kafka_exactly.ports import EvidenceLedger
 from airflow_kafka_exactly.protocol.claims import DoubtFacts, LifeKind
+from airflow_kafka_exactly.protocol.storable import told
 from airflow_kafka_exactly.protocol.summary import Summary
 from airflow_kafka_exactly.runtime.background import Stopped
 from airflow_kafka_exactly.runtime.evidence import waits
@@ -39,14 +42,17 @@ class Patience:
 
     def __init__(self, who: str, stop: threading.Event) -> None:
         self._who, self._stop, self._in_a_row = who, stop, 0
+        self._said = ""
 
     def outage(self, outage: Exception) -> None:
         self._in_a_row += 1
-        log.warning("%s waits: %s", self._who, outage)
+        if (what := told(outage)) != self._said:  # once: it may be waited for until tomorrow
+            self._said = what
+            log.warning("%s waits, and tries again and again: %s", self._who, what)
         self.pause(min(PAUSE_MAX_S, 0.5 * 2 ** min(self._in_a_row, 5)))
 
     def over(self) -> None:
-        self._in_a_row = 0
+        self._in_a_row, self._said = 0, ""
 
     def pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):
@@ -58,8 +64,10 @@ class Patience:
             self.pause(0.0)
             try:
                 answer = ask()
-            except Unavailable as outage:
-                self.outage(outage)
+            except Exception as failure:
+                if not passes(failure):
+                    raise
+                self.outage(failure)
             else:
                 self.over()
                 return answer
@@ -107,8 +115,10 @@ class Waiter:
                     log.info("%s", busy)
                     self._patience.over()
                     self._patience.pause(min(5.0, max(0.5, busy.lease_left_s)))
-                except Unavailable as outage:
-                    self._patience.outage(outage)
+                except Exception as failure:
+                    if not passes(failure):
+                        raise
+                    self._patience.outage(failure)
                 else:
                     if ending is not None:
                         return ending

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 ANNOUNCE_EVERY_S = 1.0
+THREAD_AGAIN_S = 1.0
 
 
 async def in_a_thread(job: Callable[[], T], name: str) -> T:
@@ -47,8 +48,25 @@ async def in_a_thread(job: Callable[[], T], name: str) -> T:
         except RuntimeError:
             log.debug("%s ended after its event loop", name)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    await _start(threading.Thread(target=run, name=name, daemon=True))
     return await done
+
+
+async def _start(thread: threading.Thread) -> None:
+    """A machine that has no thread left has one again some day: no task fails of it."""
+    said = False
+    while True:
+        try:
+            return thread.start()
+        except RuntimeError as refused:
+            from airflow_kafka_exactly.outages import is_shortage
+
+            if not is_shortage(refused):
+                raise
+            if not said:
+                log.warning("%s waits for a thread: %s", thread.name, refused)
+            said = True
+        await asyncio.sleep(THREAD_AGAIN_S)
 
 
 class ConsumeTrigger(BaseTrigger):

@@ -19,6 +19,20 @@ KAFKA, LEDGER, ZOOKEEPER, CHANNEL = (
     "kafka_exactly_channel",
 )
 
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "kafka_exactly_ledger": {
+        "conn_type": "postgres",
+        "host": "db",
+        "schema": "kx",
+        "login": "me",
+        "password": "pw",
+    },
+    "kafka_exactly_zookeeper": {"conn_type": "generic", "host": "zk1:1,zk2", "extra": {"root": "/kx"}},
+    "kafka_exactly_channel": {"conn_type": "generic", "password": "0123456789abcdef"},
+    "my_kafka": {"conn_type": "kafka", "extra": {"bootstrap.servers": "broker:9092", "group.id": "theirs"}},
+}
+"""Of services that nobody runs."""
+
 
 def connections(world: World) -> dict[str, dict[str, Any]]:
     """As a user would define them, for the services of this world."""

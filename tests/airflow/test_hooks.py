@@ -1,30 +1,17 @@
 """Airflow's connections and configuration become Settings, from workers and from the triggerer's event loop alike."""
 
 import json
-from typing import Any
 
 import pytest
+from stage import EXAMPLES
 
 from airflow_kafka_exactly import hooks
 from airflow_kafka_exactly.errors import ConfigurationError, Unavailable
 
-CONNECTIONS: dict[str, dict[str, Any]] = {
-    "kafka_exactly_ledger": {
-        "conn_type": "postgres",
-        "host": "db",
-        "schema": "kx",
-        "login": "me",
-        "password": "pw",
-    },
-    "kafka_exactly_zookeeper": {"conn_type": "generic", "host": "zk1:1,zk2", "extra": {"root": "/kx"}},
-    "kafka_exactly_channel": {"conn_type": "generic", "password": "0123456789abcdef"},
-    "my_kafka": {"conn_type": "kafka", "extra": {"bootstrap.servers": "broker:9092", "group.id": "theirs"}},
-}
-
 
 @pytest.fixture(autouse=True)
 def defined(monkeypatch: pytest.MonkeyPatch) -> None:
-    for conn_id, fields in CONNECTIONS.items():
+    for conn_id, fields in EXAMPLES.items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
     monkeypatch.setattr(hooks, "_found", set())
 

@@ -51,6 +51,8 @@ _FENCED: Final = _codes(
     "_FATAL", "_FENCED", "FENCED_INSTANCE_ID"
 )  # KafkaError.fatal() may say False for `_FATAL`
 _CORRUPT: Final = _codes("_BAD_MSG", "_BAD_COMPRESSION", "INVALID_MSG", "INVALID_MSG_SIZE", "INVALID_RECORD")
+_SHORTAGE: Final = _codes("_CRIT_SYS_RESOURCE")
+"""The machine has no thread left, which no setting mends."""
 _OUT_OF_RANGE: Final = _codes("_AUTO_OFFSET_RESET", "_LOG_TRUNCATION", "OFFSET_OUT_OF_RANGE")
 _ODD_TOPIC: Final = _codes(
     "UNKNOWN_TOPIC_OR_PART", "UNKNOWN_TOPIC_ID", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"
@@ -145,6 +147,8 @@ class Trouble:
         try:
             return make(config)
         except KafkaException as refused:
+            if refused.args[0].code() in _SHORTAGE:
+                raise self.unavailable(refused.args[0]) from refused
             raise ConfigurationError(
                 f"Kafka connection {self.connection!r}: {refused.args[0].str()}: correct its extra"
             ) from refused

@@ -52,7 +52,13 @@ class Session:
         with self._lock:
             if self._client is None:
                 self._client = self._made()  # before it starts: callbacks of any other client are ignored
-                self._client.start_async()
+                try:
+                    self._client.start_async()
+                except (
+                    BaseException
+                ):  # no thread was left: the next one who asks starts another, and does not wait for this one
+                    self._client = None
+                    raise
         if not self._connected.wait(self._settings.connect_timeout_s):
             raise self._unavailable(f"no session within {self._settings.connect_timeout_s:g} s")
 
