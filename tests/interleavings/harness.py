@@ -42,6 +42,8 @@ class Stop:
     connection: int = 1
     """Of the operation: its first, second, …"""
     client: int = 0
+    transaction: tuple[int, int] = (0, 0)
+    """The transaction that is open there: equal for all stops within the same one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Run:
     starving: bool
     """Somebody waited while it held the epoch, and so did whoever takes office."""
     happened: frozenset[tuple[int, int]]
+    barred: bool = False
+    """Of two, the second waits for the first, has committed nothing before, and holds nothing that the first wants."""
 
 
 class Harness:
@@ -120,17 +124,19 @@ class Harness:
         self._restore(scene)
         self._begin(0, operation, self.scenes[scene], set(), None).exception()
         self.passed[scene, operation.name] = {where.partition(":")[0] for where, _ in session.trace}
-        stops, server, client = [], Counter[int](), 0
+        stops, server, client, begun, used = [], Counter[int](), 0, 0, 0
         for where, connection in session.trace:
             name, _, number = where.partition(":")
+            used = max(used, connection)
             if name == "client":
                 client += 1
+                begun += number == "transaction"
                 if number != "transaction" or client > 1:
-                    stops.append(Stop(where, client=client))
+                    stops.append(Stop(where, client=client, transaction=(begun, used)))
             else:
                 server[connection] += 1
                 if int(number) not in self.built[name].idle:
-                    stops.append(Stop(where, server[connection], connection))
+                    stops.append(Stop(where, server[connection], connection, transaction=(begun, used)))
         return _first_and_last(stops)
 
     def run(
@@ -144,6 +150,7 @@ class Harness:
         for i, (operation, stop) in enumerate(zip(operations, stops, strict=True)):
             futures.append(self._begin(i, operation, begun, happened, stop))
             waited.append(self._settled(i, futures[i]))
+        barred = waited == [False, True] and not self._sessions[1].has_committed
         for i in (*(order or reversed(range(len(futures)))), *range(len(futures))):
             # Once more than asked: who waited comes to its own stop only now.
             if self._sessions[i].stopped:
@@ -152,7 +159,10 @@ class Harness:
                 self._settled(j, other)
         answers = tuple(_answer(f) for f in futures)
         deadlocks = sum(s.deadlocks for s in self._sessions[: len(futures)])
-        return Run(answers, self._outcome(), tuple(waited), deadlocks, self._starving, frozenset(happened))
+        barred = barred and not deadlocks
+        return Run(
+            answers, self._outcome(), tuple(waited), deadlocks, self._starving, frozenset(happened), barred
+        )
 
     def _begin(
         self, i: int, operation: Operation, scene: Scene, happened: set[tuple[int, int]], stop: Stop | None

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 from interleavings import of_evidence, of_leaders  # noqa: F401 - they register their operations
 from interleavings.build import functions, instrumented
-from interleavings.harness import Harness, Stop
+from interleavings.harness import Harness, Run, Stop
 from interleavings.judge import violations
 from interleavings.of_members import IN_FLIGHT
 from interleavings.operations import OPERATIONS, Operation
@@ -28,6 +28,9 @@ from ledger_stage import MemoryStage
 from localstack import PostgreSQL
 
 TRIPLES, TRIES = 20_000, 4000
+SAID_EVERY_S = 30.0
+SKIPPING = {name for name, function in functions().items() if "skip locked" in function.text}
+"""They do not wait for what others hold, so more locks make them do something else."""
 ENABLED = 0.6
 """Fewer pairs times scenes than that would leave most of what is claimed here unlooked at."""
 
@@ -36,12 +39,16 @@ ENABLED = 0.6
 class Tally:
     runs: int = 0
     waited: int = 0
+    alike: int = 0
+    """Runs left out, because another has shown what comes of them."""
+    barred: bool = False
     violations: list[str] = field(default_factory=list)
     stops: set[str] = field(default_factory=set)
 
     def add(self, other: Tally) -> None:
         self.runs += other.runs
         self.waited += other.waited
+        self.alike += other.alike
         self.violations += other.violations
         self.stops |= other.stops
 
@@ -67,6 +74,11 @@ class Explorer:
             self._traces[scene, operation.name] = self._harness.trace(scene, operation)
         return self._traces[scene, operation.name]
 
+    def run(
+        self, scene: str, operations: Sequence[Operation], stops: Sequence[Stop], order: Sequence[int] = ()
+    ) -> Run:
+        return self._harness.run(scene, operations, stops, order)
+
     def look(
         self, scene: str, operations: Sequence[Operation], stops: Sequence[Stop], order: Sequence[int] = ()
     ) -> Tally:
@@ -75,17 +87,28 @@ class Explorer:
             under_way = next(s for s in self.stops(scene, IN_FLIGHT) if s.where == "client:effect")
             operations, stops = [IN_FLIGHT, *operations], [under_way, *stops]
             order = [*(i + 1 for i in order), 0] if order else ()
-        run = self._harness.run(scene, operations, stops, order)
+        run = self.run(scene, operations, stops, order)
         said = " / ".join(f"{o.name} {s.where}".strip() for o, s in zip(operations, stops, strict=True))
         found = [f"{scene}: {said}: {text}" for text in violations(scene, operations, run)]
-        return Tally(1, any(run.waited), found, {s.where for s in stops if s.where})
+        return Tally(1, any(run.waited), 0, run.barred, found, {s.where for s in stops if s.where})
 
-    def pairs(self, scene: str, first: Operation) -> Tally:
-        """Every stop of `first`, against everything."""
+    def pairs(self, scene: str, first: Operation, others: Sequence[Operation] = ()) -> Tally:
+        """Every stop of `first`, against everything.
+
+        Where the other is barred, so it is at the later stops of that transaction, in the same place: the first holds only
+        more there, and has just shown that it wants nothing of what the other holds; nor can it see what the other has not
+        committed. What both do after that transaction has stops of its own."""
         tally = Tally()
-        for other in self.enabled(scene):
+        for other in others or self.enabled(scene):
+            passed, barred = self._passed(scene, first) | self._passed(scene, other), set()
             for stop in [*self.stops(scene, first), Stop()]:
-                tally.add(self.look(scene, [first, other], [stop, Stop()]))
+                if stop.transaction in barred:
+                    tally.alike += 1
+                    continue
+                found = self.look(scene, [first, other], [stop, Stop()])
+                tally.add(found)
+                if found.barred and not passed & SKIPPING:
+                    barred.add(stop.transaction)
         return tally
 
     def triple(self, seed: int) -> Tally:
@@ -127,8 +150,11 @@ class Explorer:
             yield scene, [one, other], draw.choice([*self.stops(scene, one), Stop()])
 
     def _goes_through(self, scene: str, operation: Operation, fault: Fault) -> bool:
+        return bool(self._passed(scene, operation) & fault.functions)
+
+    def _passed(self, scene: str, operation: Operation) -> set[str]:
         self.stops(scene, operation)
-        return bool(self._harness.passed[scene, operation.name] & fault.functions)
+        return self._harness.passed[scene, operation.name]
 
 
 # -- all of it, in several processes -----------------------------------------------------------------------------------
@@ -201,22 +227,23 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     since, tally = time.monotonic(), Tally()
     pairs, of, jobs = enabled_pairs()
+    random.Random(0).shuffle(jobs)  # so that what is done, and how long it took, says something of the rest
     print(f"{pairs} pairs x scenes of {of} are enabled ({100 * pairs // of} %)", flush=True)
     caught: list[tuple[str, int, str]] = []
     with explorers(given.processes) as pool:
         if given.only in (None, "planted"):
             caught = hunt_all(pool, given.tries)
         if given.only in (None, "pairs"):
-            for done in pool.map(_pairs, jobs):
-                _report(tally, done)
+            _look("pairs", tally, pool.map(_pairs, jobs), len(jobs))
         if given.only in (None, "triples"):
             seeds = range(given.first, given.first + given.triples)
-            for done in pool.map(_triples, [seeds[i : i + 100] for i in range(0, len(seeds), 100)]):
-                _report(tally, done)
+            parts = [seeds[i : i + 100] for i in range(0, len(seeds), 100)]
+            _look("triples", tally, pool.map(_triples, parts), len(parts))
     stops = sum(instrumented(f.text).stops for f in functions().values())
     seen = sum(bool(text) for _, _, text in caught)
     print(
-        f"{stops} stops in {len(functions())} functions; {tally.waited} runs waited; {time.monotonic() - since:.0f} s"
+        f"{stops} stops in {len(functions())} functions; {tally.waited} runs waited; {tally.alike} more are alike; "
+        f"{time.monotonic() - since:.0f} s"
     )
     print(
         f"interleave: pairs={pairs} stops={len(tally.stops)} runs={tally.runs} violations={len(tally.violations)} "
@@ -225,10 +252,21 @@ def main(arguments: list[str] | None = None) -> int:
     return int(bool(tally.violations) or seen < len(caught) or pairs < ENABLED * of)
 
 
-def _report(tally: Tally, done: Tally) -> None:
-    for text in done.violations[: max(0, 50 - len(tally.violations))]:
-        print(text, flush=True)
-    tally.add(done)
+def _look(what: str, tally: Tally, found: Iterator[Tally], of: int) -> None:
+    """Tells of each violation at once, and now and then how far it is."""
+    since = said = time.monotonic()
+    for count, done in enumerate(found, 1):
+        for text in done.violations[: max(0, 50 - len(tally.violations))]:
+            print(text, flush=True)
+        tally.add(done)
+        now = time.monotonic()
+        if now - said > SAID_EVERY_S:
+            said, left = now, (now - since) * (of - count) / count
+            print(
+                f"{what}: {count} of {of} parts, {tally.runs} runs, {len(tally.violations)} violations; "
+                f"{now - since:.0f} s, about {left:.0f} s left",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

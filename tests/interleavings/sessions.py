@@ -127,6 +127,11 @@ class Session:
             self._stop()
             self._go.wait(30)
 
+    @property
+    def has_committed(self) -> bool:
+        """What does not stop passes nothing but the beginning of its transactions."""
+        return self._passed > 1
+
     def _stop(self) -> None:
         self.stopped = True
         self.changed.set()

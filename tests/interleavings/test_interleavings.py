@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from interleavings.build import BuildError, functions, instrumented
-from interleavings.harness import Stop
+from interleavings.harness import Run, Stop
 from interleavings.operations import OPERATIONS
 from interleavings.planted import FAULTS, Fault, Patch
 from interleavings.run import ENABLED, Explorer, enabled_pairs
@@ -95,6 +95,25 @@ def test_a_group_is_not_moved_while_its_first_task_joins(explorer: Explorer) -> 
     for first, second in ((join, move), (move, join)):
         for stop in explorer.stops("nobody_at_work", first):
             assert not explorer.look("nobody_at_work", [first, second], [stop, Stop()]).violations
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("first", "other"), [("close_a", "claim_by_b"), ("bury", "fence_a"), ("fence_a", "mark_started")]
+)
+def test_stops_that_are_left_out_come_out_alike(explorer: Explorer, first: str, other: str) -> None:
+    """Later in a transaction that bars the other, it is barred in the same place."""
+    operations = [OPERATIONS[first], OPERATIONS[other]]
+    alike: dict[tuple[int, int], list[Run]] = {}
+    for stop in explorer.stops("lease_over", OPERATIONS[first]):
+        run = explorer.run("lease_over", operations, [stop, Stop()])
+        if run.barred or stop.transaction in alike:
+            alike.setdefault(stop.transaction, []).append(run)
+    assert max(map(len, alike.values())) > 2
+    for runs in alike.values():
+        assert all(run == runs[0] for run in runs)
+    left_out = explorer.pairs("lease_over", OPERATIONS[first], [OPERATIONS[other]]).alike
+    assert left_out == sum(len(runs) - 1 for runs in alike.values())
 
 
 @pytest.mark.integration
