@@ -21,6 +21,7 @@ from airflow_kafka_exactly.adapters.guard import BootClock, NoGuard, ProcessGuar
 from airflow_kafka_exactly.adapters.kafka import ClusterAdmin, KafkaConsumers
 from airflow_kafka_exactly.adapters.postgres import Ledgers, open_ledger
 from airflow_kafka_exactly.adapters.zookeeper import ZooKeeperDirectory, ZooKeeperElection
+from airflow_kafka_exactly.errors import Unavailable
 from airflow_kafka_exactly.ports import Directory, KafkaAdmin
 from airflow_kafka_exactly.runtime.coordinator import Coordinator
 from airflow_kafka_exactly.runtime.membership import MemberPorts
@@ -35,14 +36,15 @@ RESOLVE_AGAIN_S = 60.0
 class _Held(Generic[T]):
     close: Callable[[T], None]
     value: Future[T] = field(default_factory=Future)
-    holders: int = 0
+    holders: set[object] = field(default_factory=set)
 
 
 class _PerProcess:
     """Values that are shared within a process and closed with their last holder.
 
     One holder makes a value, outside of the lock, and the others wait for it: with a service that is away all of them hear so
-    after one time-out, not one after the other.
+    after one time-out, not one after the other. A task's time-out is a signal and may end the maker between any two lines: then
+    the others hear that, and whoever comes next makes it.
     """
 
     def __init__(self) -> None:
@@ -51,43 +53,49 @@ class _PerProcess:
 
     @contextlib.contextmanager
     def shared(self, key: Hashable, make: Callable[[], T], close: Callable[[T], None]) -> Iterator[T]:
-        held, first = self._join(key, close)
+        held = mine = _Held(close)
         try:
-            if first:
+            held = self._join(key, mine)
+            if held is mine:
                 self._make(key, held, make)
             yield held.value.result()
         finally:
-            self._leave(key, held)
+            self._leave(key, held, mine)
 
-    def _join(self, key: Hashable, close: Callable[[T], None]) -> tuple[_Held[T], bool]:
+    def _join(self, key: Hashable, mine: _Held[T]) -> _Held[T]:
+        """The value that is there, or `mine`, which is then to be made."""
         with self._lock:
             if (
                 self._pid != os.getpid()
             ):  # a fork inherits the table, but none of the threads behind its values
                 self._held, self._pid = {}, os.getpid()
-            held = self._held.get(key)
-            first = held is None
-            if held is None:
-                held = self._held[key] = _Held(close)
-            held.holders += 1
-            return held, first
+            held = self._held.setdefault(key, mine)
+            held.holders.add(mine)
+            return held
 
     def _make(self, key: Hashable, held: _Held[T], make: Callable[[], T]) -> None:
         try:
             value = make()
-        except BaseException as failure:
+        except Exception as failure:
             with self._lock:
                 self._forget(key, held)  # whoever comes from now on tries again
             held.value.set_exception(failure)
             raise
         held.value.set_result(value)
 
-    def _leave(self, key: Hashable, held: _Held[T]) -> None:
+    def _leave(self, key: Hashable, held: _Held[T], mine: _Held[T]) -> None:
         with self._lock:
-            held.holders -= 1
-            last = held.holders == 0
-            if last:
+            found = self._held.get(key)
+            if found is not None and mine in found.holders:
+                held = found  # also when `_join` did not come to say so
+            held.holders.discard(mine)
+            last, unmade = not held.holders, held is mine and not held.value.done()
+            if last or unmade:
                 self._forget(key, held)
+        if unmade:
+            held.value.set_exception(
+                Unavailable("this process", "shared by its tasks", "who opened it was interrupted")
+            )
         if last and held.value.exception() is None:
             held.close(held.value.result())
 

@@ -64,6 +64,19 @@ class Target:
                 cursor.execute("effect", record.offset)
 
 
+class Armed(NoGuard):
+    """A guard that only knows whether it would end this process."""
+
+    def __init__(self) -> None:
+        self.armed = False
+
+    def begin(self) -> None:
+        self.armed = True
+
+    def end(self) -> None:
+        self.armed = False
+
+
 class Scene:
     def __init__(self, **function: Any) -> None:
         self.clock = ManualClock()
@@ -83,7 +96,8 @@ class Scene:
         )  # fmt: skip
         lease: Any = SimpleNamespace(trusted=lambda: True, await_trust=lambda: None)
         given = {"apply": self.target, "vouches": True, **function}
-        self.runner = Runner(shared, UserFunction(**given), lease, NoGuard(), lambda *_: None)
+        self.guard = Armed()
+        self.runner = Runner(shared, UserFunction(**given), lease, self.guard, lambda *_: None)
         self.unit = bool(given.get("unit"))
 
     def run(self, count: int, *, at_once: int = 1000, ours: Callable[[], bool] = lambda: True) -> None:

@@ -36,7 +36,11 @@ class Trier:
     def attempt(self, claim: Claim, records: Sequence[Record], stop: int, ours: Callable[[], bool]) -> Tried:
         """One try and, where it raised, what the check says. Its "yes" counts at once; its "no" only after `effect_timeout_s`,
         because a call that timed out here may still be under way in the target (section 6)."""
-        tried = self._guarded(claim, records, stop)
+        try:
+            tried = self._guarded(claim, records, stop)
+        finally:
+            # Once more: the task's time-out may have come just before `_guarded` did it, and an armed guard kills an idle worker.
+            self._guard.end()
         if tried.attempt is Attempt.UNKNOWN:
             tried = Tried(self._asked(records, ours), tried.reason)
         if tried.attempt is Attempt.NOT_APPLIED:
@@ -57,8 +61,8 @@ class Trier:
     def _guarded(self, claim: Claim, records: Sequence[Record], stop: int) -> Tried:
         """One try, only inside the trust window, watched by the guard from before the look at it (S1 c)."""
         guard, lease = self._guard, self._lease
-        guard.begin()
         try:
+            guard.begin()
             while not lease.trusted():
                 guard.end()
                 lease.await_trust()

@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from airflow_kafka_exactly.adapters.guard import ProcessGuard
+from airflow_kafka_exactly.adapters.guard import ProcessGuard, process
 from airflow_kafka_exactly.adapters.guard.watch import relatives
+from airflow_kafka_exactly.errors import Unavailable
 
 WORKER = """
 import sys, time
@@ -149,6 +152,96 @@ def test_no_effect_begins_while_the_guard_is_dead(caplog: pytest.LogCaptureFixtu
         assert guard._sibling.poll() is None
         assert guard._sibling.pid != first.pid
         assert "has ended" in caplog.text
+    finally:
+        guard.close()
+
+
+def test_no_effect_begins_while_the_guard_is_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    guard = ProcessGuard()
+    first = guard._sibling
+    try:
+        guard.trusted_until(float("inf"))
+        first.send_signal(signal.SIGSTOP)
+        await_silence(guard)
+        guard.begin()
+        assert first.returncode == -signal.SIGKILL
+        assert guard._sibling.poll() is None
+        assert "has not looked for" in caplog.text
+    finally:
+        guard.close()
+
+
+def test_a_guard_that_was_away_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine was asleep, and the worker was the first to wake up."""
+    guard = ProcessGuard()
+    first = guard._sibling
+    try:
+        first.send_signal(signal.SIGSTOP)
+        await_silence(guard)
+        monkeypatch.setattr(process, "REPLACE_AFTER_S", 60.0)
+        threading.Timer(0.1, first.send_signal, [signal.SIGCONT]).start()
+        guard.begin()
+        assert guard._sibling is first
+        assert guard._silent_s() < process.SILENT_S
+    finally:
+        guard.close()
+
+
+def await_silence(guard: ProcessGuard) -> None:
+    while guard._silent_s() <= process.SILENT_S:
+        time.sleep(0.01)
+
+
+def test_nothing_is_under_way_while_a_guard_is_waited_for() -> None:
+    """The trust window may be over then, and the guard's first look would end a worker that does nothing."""
+    late = (
+        "from airflow_kafka_exactly.adapters.guard import process; import os, signal, threading\n"
+        "guard._sibling.send_signal(signal.SIGSTOP)\n"
+        "while guard._silent_s() <= process.SILENT_S: time.sleep(0.01)\n"
+        "really = guard._looks_within\n"
+        "def looks(seconds):\n"
+        "    guard._sibling.send_signal(signal.SIGCONT); said = really(60); time.sleep(0.2); guard.trusted_until(now + 600)\n"
+        "    return said\n"
+        "guard._looks_within = looks\n"
+        "guard.begin()"
+    )
+    worker = run_worker(0.1, late)
+    assert (worker.returncode, worker.stdout.strip()) == (0, "survived")
+
+
+def test_a_stopped_guard_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    guard = ProcessGuard()
+    guard._sibling.send_signal(signal.SIGSTOP)
+    guard.close()
+    guard.close()
+    assert guard._sibling.returncode == -signal.SIGKILL
+    assert not caplog.records
+
+
+def test_a_guard_that_cannot_be_ended_stops_no_close(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = ProcessGuard()
+    sibling, really = guard._sibling, guard._sibling.wait
+
+    def never(_: float) -> int:
+        raise subprocess.TimeoutExpired("watch.py", 5.0)
+
+    monkeypatch.setattr(sibling, "wait", never)
+    guard.close()
+    assert "does not end" in caplog.text
+    assert really(30) == -signal.SIGKILL
+
+
+def test_no_effect_begins_when_no_guard_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = ProcessGuard()
+    try:
+        monkeypatch.setattr(guard, "_silent_s", lambda: 60.0)
+        monkeypatch.setattr(process, "REPLACE_AFTER_S", 0.02)
+        monkeypatch.setattr(process, "START_S", 0.02)
+        with pytest.raises(Unavailable, match="does not run"):
+            guard.begin()
+        assert not guard._page[process.BUSY_AT]
     finally:
         guard.close()
 

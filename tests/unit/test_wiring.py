@@ -1,10 +1,15 @@
 """How a leader finds the cluster of a group, and what a process shares."""
 
+import contextlib
+import linecache
 import os
+import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -133,10 +138,80 @@ def test_those_who_wait_for_a_value_hear_of_one_failure_and_the_next_one_tries_a
 
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(use) for _ in range(8)]
-        while shared._held["key"].holders < 8:
+        while len(shared._held["key"].holders) < 8:
             time.sleep(0.01)
         may_fail.set()
         assert all(isinstance(w.result(30), Unavailable) for w in waiting)
     assert asked == ["once"]
     with shared.shared("key", lambda: "there again", lambda _: None) as value:
         assert value == "there again"
+
+
+class Interrupted(BaseException):
+    """A task's time-out, or Ctrl-C."""
+
+
+def interrupted_at(number: int, run: Callable[[], None]) -> bool:
+    """`run`, ended before the `number`th line of wiring that it runs; whether it came so far. Between the body of a `with` and
+    its exit, which tracing shows as the same line once more, Python itself lets no signal in."""
+    left, before, entered = [number], sys.gettrace(), set[tuple[FrameType, int]]()
+
+    def line(frame: FrameType, event: str, _arg: Any) -> Any:
+        here = (frame, frame.f_lineno)
+        leaves = here in entered and "with " in linecache.getline(wiring.__file__, frame.f_lineno)
+        entered.add(here)
+        if event == "line" and not leaves:
+            left[0] -= 1
+            if left[0] == 0:
+                raise Interrupted
+        return line
+
+    sys.settrace(lambda frame, *_: line if frame.f_code.co_filename == wiring.__file__ else None)
+    try:
+        run()
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nobody_waits_for_ever_for_a_value_whose_maker_is_interrupted_at_any_line(fails: bool) -> None:
+    for number in range(1, 100):
+        shared, others, heard = _PerProcess(), [], []
+
+        def use(shared: _PerProcess = shared, heard: list[object] = heard) -> None:
+            try:
+                with shared.shared("key", lambda: "another's", lambda _: None) as value:
+                    heard.append(value)
+            except Unavailable as away:
+                heard.append(away)
+
+        def make(shared: _PerProcess = shared, others: list[threading.Thread] = others) -> str:
+            others.append(threading.Thread(target=use))
+            others[0].start()
+            while len(shared._held["key"].holders) < 2:
+                time.sleep(0.001)
+            if fails:
+                raise Unavailable("PostgreSQL", "test", "away")
+            return "made"
+
+        def share(shared: _PerProcess = shared, make: Callable[[], str] = make) -> None:
+            with (
+                contextlib.suppress(Unavailable),
+                shared.shared("key", make, lambda _: None) as value,
+            ):
+                assert value == "made"
+
+        reached = interrupted_at(number, share)
+        for other in others:
+            other.join(30)
+            assert not other.is_alive(), f"line {number}"
+            assert len(heard) == 1
+        use()
+        assert isinstance(heard[-1], str), "whoever comes next has a value"
+        if not reached:
+            break
+    assert not reached, "every line was reached"
+    assert number > 15

@@ -2,7 +2,8 @@
 
 It lives outside of the interpreter's lock, so that a function that never comes back to Python, a frozen process, or a machine
 that slept cannot let an effect begin or go on after the lease: a page of shared memory holds the window's end and whether
-effects are under way, and the sibling looks at it 20 times a second by CLOCK_BOOTTIME.
+effects are under way, and the sibling looks at it 20 times a second by CLOCK_BOOTTIME. It writes down when: one that looks no
+more is replaced before the next effect.
 """
 
 from __future__ import annotations
@@ -20,8 +21,13 @@ from airflow_kafka_exactly.errors import Unavailable
 
 log = logging.getLogger(__name__)
 PROGRAM = Path(__file__).with_name("watch.py")
-BUSY_AT = 8
-"""In the page, after the end of the trust window (a double)."""
+BUSY_AT, LOOKED_AT = 8, 16
+"""In the page, after the end of the trust window (a double): whether effects are under way, and the sibling's last look."""
+SILENT_S = 1.0
+"""A sibling that has not looked for so long is stopped, or the machine was asleep or is busy: its next look is waited for."""
+REPLACE_AFTER_S = 2.0
+START_S = 10.0
+END_S = 5.0
 
 
 class BootClock:
@@ -48,26 +54,60 @@ class ProcessGuard:
         self._page[:BUSY_AT] = struct.pack("=d", ends_at)
 
     def begin(self) -> None:
-        """A sibling that is gone (the kernel was out of memory, somebody killed it) is replaced: no effect begins unwatched."""
-        self._page[BUSY_AT] = 1
+        """A sibling that is gone or stopped (the kernel was out of memory, somebody sent it a signal) is replaced: no effect
+        begins unwatched."""
         if self._sibling.poll() is not None:
-            log.error("the guard of this process has ended (%s): starting another", self._sibling.returncode)
-            self._sibling = self._start()
+            self._replace(f"has ended ({self._sibling.returncode})")
+        if self._silent_s() > SILENT_S and not self._looks_within(REPLACE_AFTER_S):
+            self._replace(f"has not looked for {self._silent_s():.1f} s")
+            if not self._looks_within(START_S):
+                raise Unavailable(
+                    "the guard process", "a process of its own beside each worker", "it does not run"
+                )
+        self._page[BUSY_AT] = 1
 
     def end(self) -> None:
         self._page[BUSY_AT] = 0
 
     def close(self) -> None:
-        if self._sibling.poll() is None:
-            self._sibling.terminate()
-            self._sibling.wait(5)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        try:
+            self._end()
+        finally:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _end(self) -> None:
+        """Killed, because one that is stopped would keep any other signal for later. It has nothing to clean up."""
+        self._sibling.kill()
+        try:
+            self._sibling.wait(END_S)
+        except subprocess.TimeoutExpired:
+            log.warning(
+                "the guard of this process, %d, does not end: it goes with this process", self._sibling.pid
+            )
+
+    def _replace(self, why: str) -> None:
+        log.error("the guard of this process %s: starting another", why)
+        self._end()
+        self._sibling = self._start()
+
+    def _silent_s(self) -> float:
+        return BootClock().now() - float(struct.unpack("=d", self._page[LOOKED_AT : LOOKED_AT + 8])[0])
+
+    def _looks_within(self, seconds: float) -> bool:
+        """Nothing is under way meanwhile, so nothing is killed for a trust window that has ended."""
+        asked_at = BootClock().now()
+        while (waited_s := BootClock().now() - asked_at) < seconds:
+            if self._silent_s() < waited_s:
+                return True
+            time.sleep(0.01)
+        return False
 
     def _start(self) -> subprocess.Popen[bytes]:
         """In a session of its own: what ends this process's group (a terminal, Airflow's supervisor) leaves the sibling to see it
-        through, and the sibling can end the group without ending itself."""
+        through, and the sibling can end the group without ending itself. Until its first look it counts as having looked."""
+        self._page[LOOKED_AT : LOOKED_AT + 8] = struct.pack("=d", BootClock().now())
         guarded = os.pidfd_open(os.getpid())
         try:
             return subprocess.Popen(

@@ -18,18 +18,23 @@ from pathlib import Path
 
 PAGE = struct.Struct("=d?")
 """End of the trust window in seconds of CLOCK_BOOTTIME; whether effects are under way."""
+LOOKED = struct.Struct("=d")
+LOOKED_AT = 16
+"""When this program has last looked, by the same clock: written here, read by the worker."""
 LOOK_EVERY_S = 0.05
 KILL_WITHIN_S = 2.0
 
 
 def watch(page_descriptor: int, guarded: int, pid: int) -> None:
     """Until the guarded process is gone, or has to go."""
-    page = mmap.mmap(page_descriptor, mmap.PAGESIZE, prot=mmap.PROT_READ)
+    page = mmap.mmap(page_descriptor, mmap.PAGESIZE)
     gone = select.poll()
     gone.register(guarded, select.POLLIN)
     while not gone.poll(LOOK_EVERY_S * 1000):
         ends_at, busy = PAGE.unpack(page[: PAGE.size])
-        late_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ends_at
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        page[LOOKED_AT : LOOKED_AT + LOOKED.size] = LOOKED.pack(now)
+        late_s = now - ends_at
         if busy and late_s > 0:
             say(f"the trust window ended {late_s:.1f} s ago during an effect: ending the worker (S1)")
             Doomed(pid, guarded).end()
