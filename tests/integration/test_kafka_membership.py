@@ -168,6 +168,54 @@ def test_a_poll_that_fails_half_way_leaves_no_hole(kafka: str) -> None:
     member.consumer.close()
 
 
+def assigned_by_kafka(member: TestMember) -> set[str]:
+    return {tp.topic for tp in member.consumer._client._raw.assignment()}  # type: ignore[attr-defined]
+
+
+def test_a_topic_taken_out_of_topics_is_neither_read_nor_committed_while_the_place_still_holds_it(
+    kafka: str,
+) -> None:
+    cluster = RealCluster(kafka)
+    kept, gone = cluster.topic(2), cluster.topic()
+    both = settings(cluster, kept, gone)
+    cluster.produce(gone, b"before")
+    old = TestMember(cluster.consumers(both))
+    old.poll_until(lambda: len(old.consumer.assignment()) == 3 and old.values() == [b"before"])
+    (left,) = {p for p in old.consumer.assignment() if p.topic == gone}
+    assert old.consumer.commit({left: (1, 1)})[left][0] is CommitCode.ACCEPTED
+    old.consumer.close()
+
+    ours = settings(cluster, kept, group_id=both.group_id)
+    member = TestMember(cluster.consumers(ours))
+    cluster.produce(gone, b"of the topic that is gone")
+    cluster.produce(kept, b"1")
+    member.poll_until(lambda: member.values() == [b"1"])
+    assert assigned_by_kafka(member) == {kept, gone}, (
+        "the place is taken over as it was, so this tests something"
+    )
+    cluster.produce(kept, b"2")
+    member.poll_until(lambda: member.values() == [b"1", b"2"])
+    assert {p.topic for p in member.consumer.assignment()} == {kept}
+    assert {opening.partition.topic for opening in member.openings.values()} == {kept}
+    assert member.consumer.commit({left: (2, 2)})[left][0] is CommitCode.ORPHAN
+
+    other = TestMember(cluster.consumers(ours), "dag.task[1]")  # makes Kafka assign anew
+    member.poll_until(lambda: other.poll() and all_owned([member, other], 2), within_s=30)
+    cluster.produce(gone, b"of the topic that is gone")
+    last = {0: b"last of 0", 1: b"last of 1"}
+    for number, value in last.items():
+        cluster.produce(kept, value, number=number)
+
+    def read() -> set[bytes | None]:
+        return {*member.values(), *other.values()}
+
+    eventually(lambda: member.poll() and other.poll() and read() >= {*last.values()})
+    assert read() == {b"1", b"2", *last.values()}
+    assert cluster.admin().committed(ours.group_id, [left]) == {left: 1}
+    for one in (member, other):
+        one.consumer.close()
+
+
 def client_threads() -> int:
     """Consumers and admin clients that live in this process: each has one main thread."""
     return sum("rdk:main" in comm.read_text() for comm in Path("/proc/self/task").glob("*/comm"))

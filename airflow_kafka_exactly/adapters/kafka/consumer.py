@@ -265,7 +265,8 @@ class KafkaGroupConsumer:
         keys = [(tp.topic, tp.partition) for tp in assigned]
         foreign = sorted(key for key in keys if not self._topics.watches(key[0]))
         if foreign:
-            # Kafka keeps a static member's assignment although it asks for fewer topics now, until the next rebalance.
+            # Kafka keeps a static member's assignment although it asks for fewer topics now, and librdkafka's assignor leaves it
+            # there in later rebalances too (seen with 2.16).
             log.warning("still assigned, of topics that are not consumed any more; not read: %s", foreign)
             self._client.assign(_named(foreign))
             self._client.pause(_named(foreign))
