@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from simulation import stories
+from simulation import mutants, stories
 from simulation.faults import Fate, Script
 from simulation.mutants import hunt_elsewhere
 from simulation.plan import draw
+from simulation.planted_ledger import PLANTED
 from simulation.run import Run, run_seed
+
+from airflow_kafka_exactly.runtime.running import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS, AT_ONCE = 150, 25
@@ -80,6 +83,18 @@ def test_planted_faults_are_found(name: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}:{ROOT}")
     caught = hunt_elsewhere(name, 150)
     assert caught.seed, f"{name} survived {caught.steps} steps"
+
+
+def test_a_planted_fault_that_no_longer_fits_the_code_catches_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(
+        PLANTED, "unfit", lambda: monkeypatch.setattr(Runner, "_mark", lambda *, renamed: renamed)
+    )
+    monkeypatch.setattr(mutants, "fails_anyway", lambda _: False)
+    caught = mutants.hunt("unfit", [1])
+    assert not caught.seed
+    assert "TypeError" in caught.text
 
 
 @pytest.mark.parametrize("name", stories.STORIES)
