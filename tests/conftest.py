@@ -1,7 +1,8 @@
 """Real services for every test that asks for one: started at the first use, one of each per run, on free loopback ports.
 
-``KX_KAFKA``, ``KX_ZOOKEEPER`` and ``KX_POSTGRES`` name services that already run (``python -m localstack up``); then nothing
-is started. Tests of stopped or frozen services take the ``own_…`` fixtures instead, which start a fresh one for that test.
+``KX_KAFKA``, ``KX_KAFKA_CLUSTER``, ``KX_ZOOKEEPER`` and ``KX_POSTGRES`` name services that already run (``python -m localstack
+up``); then nothing is started. Tests of stopped or frozen services take the ``own_…`` fixtures instead, which start a fresh one
+for that test.
 """
 
 import os
@@ -13,7 +14,7 @@ from typing import TypeVar
 import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
-from localstack import AirflowStack, Kafka, PostgreSQL, Service, ZooKeeper
+from localstack import AirflowStack, Kafka, PostgreSQL, Service, Stack, ZooKeeper
 from psycopg import sql
 
 _TOPIC_SECONDS = 30.0
@@ -31,6 +32,20 @@ def services_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kafka(services_state: Path) -> Iterator[str]:
     """``bootstrap.servers`` of the broker all tests share: use topics and groups of your own."""
     yield from _shared("KX_KAFKA", lambda: Kafka(services_state))
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(services_state: Path) -> Iterator[str]:
+    """``bootstrap.servers`` of three brokers, for what depends on how many there are."""
+    if given := os.environ.get("KX_KAFKA_CLUSTER"):
+        yield given
+        return
+    stack = Stack(services_state / "cluster", brokers=3)
+    try:
+        stack.start(stack.brokers)
+        yield stack.bootstrap
+    finally:
+        stack.down()
 
 
 @pytest.fixture(scope="session")

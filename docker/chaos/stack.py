@@ -44,7 +44,7 @@ class LinkedKafka(Kafka):
             host=LOOPBACK,
             port=self.port,
             inner=self._inner,
-            controller=self._controller,
+            controller=self.controller,
             link=self._link.port,
         )
         with self._properties.open("a") as file:

@@ -1,4 +1,4 @@
-"""``python -m localstack up|down|status --state DIR [--airflow --dags DIR]``"""
+"""``python -m localstack up|down|status --state DIR [--brokers N | --airflow --dags DIR]``"""
 
 import argparse
 import sys
@@ -23,21 +23,24 @@ def main(arguments: list[str] | None = None) -> int:
         "--airflow", action="store_true", help="up: with Airflow's processes and a coordinator"
     )
     parser.add_argument("--dags", type=Path, default=_DAGS, help="up: Airflow's DAGs folder")
+    parser.add_argument(
+        "--brokers", type=int, default=1, help="up: so many Kafka brokers (without --airflow)"
+    )
     given = parser.parse_args(arguments)
     if given.verb == "down":
         return _down(given.state)
     if given.verb == "status":
         return _status(given.state)
-    return _up(given.state, given.dags if given.airflow else None)
+    return _up(given.state, given.brokers, given.dags if given.airflow else None)
 
 
-def _up(state: Path, dags: Path | None) -> int:
+def _up(state: Path, brokers: int, dags: Path | None) -> int:
     if any(state_file.alive(entry) for entry in state_file.read(state).values()):
         print(f"services are already running in {state}", file=sys.stderr)
         return 1
     try:
         if dags is None:
-            Stack(state, keep=True).up()
+            Stack(state, brokers=brokers, keep=True).up()
         else:
             stack = AirflowStack(state, dags=dags, keep=True)
             stack.up()

@@ -21,18 +21,26 @@ class Stack:
     With ``keep`` they outlive this process and are ended by ``python -m localstack down``.
     """
 
-    def __init__(self, state: Path, *, keep: bool = False, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, state: Path, *, brokers: int = 1, keep: bool = False, say: Callable[[str], None] = print
+    ) -> None:
         self.state = state.resolve()
         self.keep = keep
-        self.kafka = Kafka(self.state, keep=keep)
+        self.brokers = Kafka.cluster(self.state, brokers, keep=keep)
+        self.kafka = self.brokers[0]
         self.zookeeper = ZooKeeper(self.state, keep=keep)
         self.postgres = PostgreSQL(self.state, keep=keep)
         self.say = say
 
     @property
+    def bootstrap(self) -> str:
+        """``bootstrap.servers`` with every broker."""
+        return ",".join(broker.address for broker in self.brokers)
+
+    @property
     def foundation(self) -> list[Service]:
         """What runs without Airflow; started side by side."""
-        return [self.postgres, self.zookeeper, self.kafka]
+        return [self.postgres, self.zookeeper, *self.brokers]
 
     @property
     def services(self) -> list[Service]:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from conftest import unique
 from kazoo.client import KazooClient
 from localstack import Kafka, PostgreSQL, Stack, ZooKeeper
 from localstack import state as state_file
@@ -83,6 +84,19 @@ def test_an_ensemble_serves_without_one_of_its_members(tmp_path: Path) -> None:
     finally:
         for member in members:
             member.stop()
+
+
+def test_a_cluster_has_all_brokers_and_copies_between_them(kafka_cluster: str) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka_cluster})
+    name = unique("copied")
+    admin.create_topics([NewTopic(name, 3, 3)])[name].result(30)
+    found = admin.list_topics(name, timeout=30)
+    assert set(found.brokers) == {1, 2, 3}
+    assert {p.leader for p in found.topics[name].partitions.values()} == {1, 2, 3}
+    producer = Producer({"bootstrap.servers": kafka_cluster, "acks": "all"})
+    for number in range(3):
+        producer.produce(name, b"value", partition=number)
+    assert producer.flush(30) == 0
 
 
 def test_services_end_when_their_parent_is_killed(tmp_path: Path) -> None:
