@@ -71,6 +71,26 @@ def test_one_blocked_partition_keeps_no_leader_out(
             asked.result(20)
 
 
+def test_no_leader_waits_for_a_claim_that_folds(
+    stage: PostgresStage, newcomer: LeaderLedger, threads: ThreadPoolExecutor
+) -> None:
+    """What was settled while the frontier stood still is folded by the next claim: that may be much, and here it stands still
+    itself, at a doubt that somebody looks at."""
+    a, b = stage.life("a"), stage.life("b")
+    claim = stage.claim(a, 0, 2)
+    stage.ask(b, stage.part(0, 1))
+    with stage.member.effect_transaction(a, claim.claim_id, 1):
+        pass  # it does not end its claim, so nothing is folded yet
+    with psycopg.connect(stage.settings.conninfo) as holder:
+        holder.execute("select from kafka_exactly.doubt for update")
+        asking = threads.submit(stage.ask, b, stage.part(2, 3), epoch=0)
+        until_blocked(stage, asking)
+        assert raised_in_s(newcomer) < 1
+        holder.commit()
+    with pytest.raises(StaleEpoch):
+        asking.result(20)
+
+
 def test_members_that_hold_the_epoch_in_turn_are_not_let_past_a_leader(
     stage: PostgresStage, newcomer: LeaderLedger
 ) -> None:

@@ -228,11 +228,13 @@ fault(
     "claim_waits_with_the_epoch",
     (
         "claim",
-        "perform lock_partitions(ids); if p_step > me.step then perform require_epoch(p_epoch);",
-        (
-            "if p_step > me.step then perform require_epoch(p_epoch); end if; perform lock_partitions(ids);"
-            "if p_step > me.step then"
-        ),
+        "perform lock_partitions(ids);",
+        "if p_step > me.step then perform require_epoch(p_epoch); end if; perform lock_partitions(ids);",
+    ),
+    (
+        "claim",
+        "if p_step > me.step then perform require_epoch(p_epoch); update",
+        "if p_step > me.step then update",
     ),
 )
 fault(

@@ -383,3 +383,21 @@ def test_l1_a_decision_that_was_heard_late_is_not_refused(stage: Stage) -> None:
         assert stage.raise_doubt(life, claim, 3) == frontier
         assert stage.member.bury(life, claim, [record(5)], 6, "no", 1) == 6
     assert stage.doubted() == [(3, 4, "raised", "open")]
+
+
+def test_s2_a_frontier_that_gets_unstuck_passes_whatever_was_settled_above_it(stage: Stage) -> None:
+    """Many claims, doubts that are closed or durable, and a part of a claim, up to the first record that is none of them."""
+    a, b = stage.life("a"), stage.life("b")
+    slow = stage.claim(a, 0, 1)
+    for start in range(1, 101, 5):
+        stage.apply(a, stage.claim(a, start, start + 3))
+        stage.doubt(b, start + 3, start + 5)
+    for facts in stage.doubts()[::2]:
+        assert stage.decide(facts, Verdict.APPLIED)
+    last = stage.claim(a, 101, 110)
+    stage.mark(a, last, 105, 104)
+    assert stage.apply(b, stage.claim(b, 115, 120)) == 0
+    assert stage.apply(a, slow) == 104
+    assert stage.apply(a, last) == 110
+    assert stage.doubt(b, 110, 115).frontiers == {PLACE: 120}
+    assert len(stage.doubts()) == 25

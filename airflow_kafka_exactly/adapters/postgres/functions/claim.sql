@@ -22,6 +22,8 @@ begin
     raise exception 'a partition is claimed before it was opened' using errcode = 'KX004';
   end if;
   perform lock_partitions(ids);
+  -- Before the epoch is held: it has much to do when what stopped the frontier for long is gone.
+  perform fold(p) from unnest(ids) as p;
   if p_step > me.step then
     perform require_epoch(p_epoch);
     update member_life set step = p_step where life_id = me.life_id;
@@ -42,7 +44,9 @@ declare
   piece record;
   d doubt;
   written integer := 0;
+  reached bigint;
 begin
+  select frontier into reached from partition where partition_id = p_partition;
   d.partition_id := p_partition;
   d.written_by := me.life_id;
   for piece in select * from pieces_of(me.life_id, p_step, p_partition, p_part) loop
@@ -78,6 +82,9 @@ begin
       select p_partition, piece.a, piece.b, piece.a, piece.b - 1, false, 'collision', piece.b, me.life_id,
              format('a gap in claim %s', c.claim_id), 'closed', 'no_record', 'ledger', clock_timestamp()
         from claim c where c.claim_id = piece.claim_id and (not c.unit or c.range_stop <= piece.b);
+      if found then
+        reached := fold(p_partition);
+      end if;
       what := 'doubted';
       id := 0;
     end if;
@@ -85,7 +92,7 @@ begin
   end loop;
   what := 'new'; id := written;
   return next;
-  what := 'frontier'; range_start := fold(p_partition);
+  what := 'frontier'; range_start := reached;
   return next;
 end $$;
 
