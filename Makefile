@@ -7,6 +7,7 @@ export PYTHONPATH := docker
 SEEDS ?= 2000
 FIRST ?= 1
 MODE ?= normal
+JOBS ?= 1
 
 .PHONY: setup test simulate mutants interleave lint demo down bench coverage proto failover chaos soak
 
@@ -14,7 +15,7 @@ setup:
 	@docker/setup.sh
 
 test: setup
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest $(if $(filter-out 1,$(JOBS)),-p side_by_side -n $(JOBS) --no-loadscope-reorder) $(ARGS)
 
 # Whole runs in virtual time, each drawn from one seed. MODE=oracle: votes at random; MODE=enumerate: a stop at every step.
 simulate: setup
