@@ -16,8 +16,8 @@ from airflow.sdk import BaseOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_kafka_exactly import hooks, wiring
-from airflow_kafka_exactly.errors import ConfigurationError, KafkaExactlyError
 from airflow_kafka_exactly.evidence_trigger import EvidenceTrigger
+from airflow_kafka_exactly.failures import as_airflows
 from airflow_kafka_exactly.functions import resolve
 from airflow_kafka_exactly.ports import EvidenceLedger
 from airflow_kafka_exactly.protocol.claims import DoubtFacts, DoubtKind
@@ -46,13 +46,8 @@ Case = Mapping[str, Any]
 @contextmanager
 def evidence_ledger() -> Iterator[EvidenceLedger]:
     """The ledger as a task uses it; this package's errors become Airflow's: no retry for what only a person can mend."""
-    try:
-        with wiring.shared_ledger(hooks.ledger_settings()) as ledgers:
-            yield ledgers.evidence
-    except ConfigurationError as error:
-        raise AirflowFailException(str(error)) from error
-    except KafkaExactlyError as error:
-        raise AirflowException(str(error)) from error
+    with as_airflows(), wiring.shared_ledger(hooks.ledger_settings()) as ledgers:
+        yield ledgers.evidence
 
 
 # -- gather ------------------------------------------------------------------------------------------------------------

@@ -13,17 +13,18 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from airflow.sdk.execution_time.timeout import timeout
 
 from airflow_kafka_exactly import hooks, wiring
 from airflow_kafka_exactly.errors import (
     ConfigurationError,
-    Fenced,
+    ConnectionMissing,
     KafkaExactlyError,
     SlotBusy,
+    Unavailable,
 )
+from airflow_kafka_exactly.failures import as_airflows, until_deadline
 from airflow_kafka_exactly.functions import reference_of, resolve
-from airflow_kafka_exactly.parameters import arguments_of, check_numbers, name_of, topics_of
+from airflow_kafka_exactly.parameters import arguments_of, check_numbers, name_of, place_of, topics_of
 from airflow_kafka_exactly.protocol.claims import CheckReference, LifeKind
 from airflow_kafka_exactly.protocol.lost import ON_LOST_RECORDS
 from airflow_kafka_exactly.protocol.summary import Summary
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 DEFER_WHEN_IDLE_S = 1.5
 STAY_S = 300.0
 """So long a task is idle in its worker before it asks again whether a triggerer has room for it."""
+OPEN_WITHIN_S, OPEN_AGAIN_S = 60.0, 2.0
+"""So long a task tries to begin while a service is away, and how often."""
 BUSY_AGAIN_S = 10.0
 """When it finds its slot busy there."""
 CHOICES = {
@@ -150,7 +153,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
         self.effect_timeout, self.session_timeout = _seconds(effect_timeout), _seconds(session_timeout)
         self.adopt_offsets, self.on_lost_records = adopt_offsets, on_lost_records
         self.deferrable = deferrable
-        self._killed = False
+        self._killed = self._opened = False
         self._stop: StopRequest | None = None
         self._check_parameters()
 
@@ -185,7 +188,9 @@ class KafkaExactlyOnceOperator(BaseOperator):
     # -- Airflow's entry points
 
     def execute(self, context: Any) -> dict[str, Any]:
-        return self._mapping_errors(lambda: self._stint(context, Summary(), None, self._deadline()))
+        deadline = self._deadline()
+        with as_airflows():
+            return self._patiently(lambda: self._stint(context, Summary(), None, deadline), Unavailable)
 
     def resume(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after a wait in the triggerer. All that is needed is in the event, so that `dag.test()` works."""
@@ -198,8 +203,18 @@ class KafkaExactlyOnceOperator(BaseOperator):
         if until is not None and (event["ending"] == Ending.NO_ROOM or until.defer_when_idle_s == STAY_S):
             until = dataclasses.replace(until, defer_when_idle_s=self._defer_when_idle_s(event["ending"]))
         deadline = event.get("deadline")
-        with self._until_deadline(deadline):
-            return self._mapping_errors(lambda: self._stint(context, summary, until, deadline))
+        with until_deadline(deadline), as_airflows():
+            try:
+                return self._patiently(
+                    lambda: self._stint(context, summary, until, deadline), Unavailable, ConnectionMissing
+                )
+            except (Unavailable, ConnectionMissing) as away:
+                if self._opened or until is None:
+                    raise
+                # A retry would begin anew: count again, and forget how far it was to go.
+                log.warning("back to the triggerer, which waits for it: %s", away)
+                self._wait(context, summary, until, deadline)
+                raise
 
     def on_kill(self) -> None:
         """Finish the record in hand, give the rest back, sign off. Called from Airflow's signal handler, at any moment."""
@@ -208,6 +223,21 @@ class KafkaExactlyOnceOperator(BaseOperator):
             self._stop.make()
 
     # -- one stint in a worker
+
+    def _patiently(
+        self, stint: Callable[[], dict[str, Any]], *passing: type[KafkaExactlyError]
+    ) -> dict[str, Any]:
+        """What is away when a stint begins is waited for, a while; what goes away later is waited for inside."""
+        ends_at = time.monotonic() + OPEN_WITHIN_S
+        while True:
+            self._opened = False
+            try:
+                return stint()
+            except passing as away:
+                if self._opened or self._stop is None or time.monotonic() >= ends_at:
+                    raise
+                log.warning("this task cannot begin yet and tries again: %s", away)
+            self._stop.pause(OPEN_AGAIN_S)
 
     def _stint(
         self, context: Any, summary: Summary, until: Until | None, deadline: float | None
@@ -236,6 +266,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
             membership = Membership(ports, settings, LifeKind.WORKER, summary, check=reference)
             try:
                 with stop.passed_to(membership.background.stopping), membership:
+                    self._opened = True
                     member = Member(membership, function, until)
                     ending = member.run()
             except SlotBusy:
@@ -243,26 +274,23 @@ class KafkaExactlyOnceOperator(BaseOperator):
                     raise
                 if until.defer_when_idle_s == STAY_S:
                     stop.pause(BUSY_AGAIN_S)
-                self._wait(settings, summary, until, deadline)
+                self._wait(context, summary, until, deadline)
         if ending is Ending.IDLE:
             summary.count("deferrals")
             if until.max_records is not None:
                 until = dataclasses.replace(until, max_records=until.max_records - member.ran_records)
-            self._wait(settings, summary, until, deadline)
+            self._wait(context, summary, until, deadline)
         return summary.as_dict()
 
-    def _wait(self, settings: MemberSettings, summary: Summary, until: Until, deadline: float | None) -> None:
+    def _wait(self, context: Any, summary: Summary, until: Until, deadline: float | None) -> None:
         self.defer(
             trigger=ConsumeTrigger(
                 kafka_config_id=self.kafka_config_id,
-                group_id=settings.kafka.group_id,
-                topics=list(settings.kafka.topics),
-                slot=settings.slot,
-                owner=settings.owner,
-                dag_id=settings.dag_id,
-                task_id=settings.task_id,
-                session_timeout_s=settings.kafka.session_timeout_s,
-                max_batch_records=settings.max_batch_records,
+                group_id=self._group(context["ti"]),
+                topics=list(self.topics),
+                **place_of(context["ti"]),
+                session_timeout_s=self.session_timeout,
+                max_batch_records=self.max_batch_size,
                 on_busy=self.on_busy,
                 adopt_offsets=self.adopt_offsets,
                 on_lost_records=self.on_lost_records,
@@ -290,20 +318,16 @@ class KafkaExactlyOnceOperator(BaseOperator):
 
     def _member_settings(self, context: Any, lease: Any) -> MemberSettings:
         ti = context["ti"]
-        slot = f"{ti.dag_id}.{ti.task_id}" + (f"[{ti.map_index}]" if ti.map_index >= 0 else "")
         kafka = hooks.kafka_settings(
             self.kafka_config_id,
-            self.group_id or f"{ti.dag_id}.{ti.task_id}",
+            self._group(ti),
             self.topics,
             session_timeout_s=self.session_timeout,
             adopt_offsets=self.adopt_offsets,
             on_lost_records=self.on_lost_records,
         )
         return MemberSettings(
-            slot=slot,
-            owner=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
+            **place_of(ti),
             kafka=kafka,
             lease=lease,
             max_batch_records=self.max_batch_size,
@@ -313,6 +337,9 @@ class KafkaExactlyOnceOperator(BaseOperator):
             outage_grace_s=self.outage_grace,
             effect_timeout_s=lease.effect_timeout_s if self.effect_timeout is None else self.effect_timeout,
         )
+
+    def _group(self, ti: Any) -> str:
+        return self.group_id or f"{ti.dag_id}.{ti.task_id}"
 
     def _until(self, ends: Mapping[Any, int]) -> Until:
         return Until(
@@ -366,28 +393,6 @@ class KafkaExactlyOnceOperator(BaseOperator):
         """`execution_timeout` as a moment: Airflow itself starts it anew after each deferral."""
         limit = self.execution_timeout
         return None if limit is None else time.time() + limit.total_seconds()
-
-    @staticmethod
-    def _until_deadline(deadline: float | None) -> contextlib.AbstractContextManager[Any]:
-        """Airflow gives a resumed task its whole `execution_timeout` again: its own alarm is set to what is left."""
-        if deadline is None:
-            return contextlib.nullcontext()
-        left_s = max(0.001, deadline - time.time())
-        return timeout(left_s, "execution_timeout has passed (time in the triggerer counts)")
-
-    @staticmethod
-    def _mapping_errors(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Our errors as Airflow's: what trying again cannot mend fails the task at once, the rest may be retried."""
-        try:
-            return run()
-        except ConfigurationError as error:
-            raise AirflowFailException(str(error)) from error
-        except Fenced as error:
-            raise AirflowException(f"another process has taken this slot over: {error}") from error
-        except Stopped as error:
-            raise AirflowException("stopped: what was begun is finished, the rest is given back") from error
-        except KafkaExactlyError as error:
-            raise AirflowException(str(error)) from error
 
 
 def _seconds(value: float | timedelta | None) -> Any:

@@ -122,3 +122,13 @@ def _json(name: str, value: Any) -> None:
         ) from error
     if _ZERO.search(text):
         raise _refuse(name, value, "text with a zero byte cannot be kept: give it in another form")
+
+
+def place_of(ti: Any) -> dict[str, Any]:
+    """Who a task instance is to the ledger: its slot in the group, and whose it is."""
+    return {
+        "slot": f"{ti.dag_id}.{ti.task_id}" + (f"[{ti.map_index}]" if ti.map_index >= 0 else ""),
+        "owner": f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
+        "dag_id": ti.dag_id,
+        "task_id": ti.task_id,
+    }

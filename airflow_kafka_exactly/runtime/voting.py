@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from airflow_kafka_exactly.errors import NoLeader, NotLeading, Unavailable
+from airflow_kafka_exactly.errors import NoLeader, NotLeading, PeerRefused, Unavailable
 from airflow_kafka_exactly.ports import Channel, Directory, LeaderLink
 from airflow_kafka_exactly.protocol.record import Batch, Partition
 from airflow_kafka_exactly.protocol.segments import ballot_parts, count_votes
@@ -83,21 +83,31 @@ class LeaderFinder:
         return link is not None and link.alive
 
     def link(self, in_hand: tuple[BallotPart, ...]) -> LeaderLink:
-        """A link over which hello was said. `NotLeading` or `Unavailable` when there is no leader to be found now."""
+        """A link over which hello was said. `NotLeading` or `Unavailable` when there is no leader to be found now;
+        `PeerRefused` when the first one that was found wants nothing of us."""
         if self._link is None or not self._link.alive:
             self.drop()
             address = self._directory.leader_address()
             if address is None:
                 raise NoLeader
-            link = self._channel.link(address, self._life, lambda: self._another_leads(address))
             try:
-                epoch = link.hello(Hello(self._life, self._cluster_id, in_hand))
-            except BaseException:
-                link.close()
+                self._say_hello(address, in_hand)
+            except PeerRefused as refused:
+                if self.epoch:  # others were heard: a secret or version that is just being changed, one leader after the other
+                    raise Unavailable("the leader", address, refused) from refused
                 raise
-            log.info("%s: said hello to the leader at %s, epoch %d", self._life.slot, address, epoch)
-            self._link, self.epoch = link, epoch
+        assert self._link is not None
         return self._link
+
+    def _say_hello(self, address: str, in_hand: tuple[BallotPart, ...]) -> None:
+        link = self._channel.link(address, self._life, lambda: self._another_leads(address))
+        try:
+            epoch = link.hello(Hello(self._life, self._cluster_id, in_hand))
+        except BaseException:
+            link.close()
+            raise
+        log.info("%s: said hello to the leader at %s, epoch %d", self._life.slot, address, epoch)
+        self._link, self.epoch = link, epoch
 
     def _another_leads(self, address: str) -> bool:
         """A frozen leader answers nothing and closes nothing: the directory is looked at while its answer is waited for."""

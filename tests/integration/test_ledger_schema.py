@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -20,6 +22,7 @@ from airflow_kafka_exactly.errors import (
     SchemaTooOld,
     Unavailable,
 )
+from airflow_kafka_exactly.protocol.claims import Life
 from airflow_kafka_exactly.settings import LedgerSettings
 
 pytestmark = pytest.mark.integration
@@ -183,12 +186,38 @@ def test_an_empty_schema_and_one_with_extensions_only_are_fine(database: str) ->
         open_ledger(there).close()
 
 
-def test_a_schema_that_disappears_later_is_named(settings: LedgerSettings) -> None:
+def test_a_schema_that_disappears_later_is_named_and_waited_for(settings: LedgerSettings) -> None:
     migrate(settings)
     ledger = open_ledger(settings)
     sql(settings, "drop schema kafka_exactly cascade")
-    with pytest.raises(SchemaMissing):
+    with pytest.raises(Unavailable, match=r"my_ledger.* does not exist.*airflow kafka-exactly migrate"):
         ledger.member.current_incarnation("g", "s")
+    with pytest.raises(Unavailable, match="no tables yet"):
+        open_ledger(settings)
+    migrate(settings)
+    assert ledger.member.current_incarnation("g", "s") == 0
+    ledger.close()
+
+
+def test_a_right_that_is_taken_away_later_is_waited_for(settings: LedgerSettings) -> None:
+    """Somebody works at the rights of a ledger that is in use. The effect's transaction says the same as everything else."""
+    migrate(settings)
+    name = f"worker_{uuid.uuid4().hex[:12]}"
+    rights = "all privileges on all tables in schema kafka_exactly"
+    sql(settings, f"create role {name} login password 'w'", f"grant usage on schema kafka_exactly to {name}")
+    theirs = replace(
+        settings, conninfo=psycopg.conninfo.make_conninfo(settings.conninfo, user=name, password="w")
+    )
+    with pytest.raises(ConfigurationError, match="permission denied"):
+        open_ledger(theirs)
+    sql(settings, f"grant {rights} to {name}")
+    ledger = open_ledger(theirs)
+    sql(settings, f"revoke {rights} from {name}")
+    life = Life(group_id="g", slot="s", incarnation=1)
+    with pytest.raises(Unavailable, match="permission denied"):
+        ledger.member.renew(life, 30.0)
+    with pytest.raises(Unavailable, match="permission denied"), ledger.member.effect_transaction(life, 1, 1):
+        pytest.fail("the effect began")
     ledger.close()
 
 

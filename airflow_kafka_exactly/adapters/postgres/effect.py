@@ -102,7 +102,10 @@ def effect_transaction(
     the claim is not open, `AlreadyApplied` when an earlier try had committed, `Unavailable` when the answer is not known."""
     with database.connection(for_effect=True) as connection:
         try:
-            settles, place, number = _begin(connection, statements, parameters)
+            try:
+                settles, place, number = _begin(connection, statements, parameters)
+            except psycopg.Error as exc:  # the ledger's own statement, so its own errors
+                raise database.translate(exc) from exc
             with connection.cursor() as cursor:
                 yield EffectCursor(cursor, database)
             _require_same(connection, number)

@@ -70,6 +70,18 @@ _worked: set[str] = set()
 """What this process has connected with: from then on the same refusal is an outage (a failover of the server, its name, its
 catalogue of users), which passes, and ends nobody who works."""
 
+_served: set[tuple[str, str]] = set()
+"""Which ledgers were found in order in this process: from then on a table, function or right that is missing is an outage too (a
+change that is under way, a failover to a standby that lags behind)."""
+
+
+def has_served(settings: LedgerSettings) -> bool:
+    return (settings.conninfo, settings.schema) in _served
+
+
+def note_served(settings: LedgerSettings) -> None:
+    _served.add((settings.conninfo, settings.schema))
+
 
 def connect_arguments(settings: LedgerSettings) -> dict[str, Any]:
     """What every connection to the ledger is opened with, beside `settings.conninfo`."""
@@ -206,6 +218,8 @@ class Database:
             slot = said.removeprefix("slot ").split(" is held by ")[0]
             return SlotBusy(slot, held["holder"], held["left_s"])
         if remedy := _REMEDIES.get(exc.sqlstate or ""):
+            if has_served(self.settings):
+                return Unavailable("PostgreSQL", self.settings.connection, f"{said}. {remedy[1]}")
             return remedy[0](f"{where}: {said}. {remedy[1]}")
         # Read-only: a connection that ended up at a standby, as it may in a failover.
         if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError, pg.ReadOnlySqlTransaction)):

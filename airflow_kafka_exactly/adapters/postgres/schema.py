@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 import psycopg
 from psycopg import errors as pg
 
-from airflow_kafka_exactly.adapters.postgres.pool import Database, connect
+from airflow_kafka_exactly.adapters.postgres.pool import Database, connect, has_served, note_served
 from airflow_kafka_exactly.adapters.postgres.session import Connection
 from airflow_kafka_exactly.adapters.postgres.statements import in_schema
 from airflow_kafka_exactly.errors import (
@@ -190,8 +190,19 @@ def _functions(connection: Connection, schema: str) -> tuple[int, int]:
 
 
 def check_schema(database: Database) -> None:
-    """`SchemaMissing`, `SchemaTooOld` or `SchemaTooNew` unless the ledger's tables and functions serve this installation."""
+    """`SchemaMissing`, `SchemaTooOld` or `SchemaTooNew` unless the ledger's tables and functions serve this installation. What
+    is missing of a ledger that has served this process comes again: then it is `Unavailable`."""
     settings = database.settings
+    try:
+        _check_schema(database, settings)
+    except (SchemaMissing, SchemaTooOld) as behind:
+        if has_served(settings):
+            raise Unavailable("PostgreSQL", settings.connection, behind) from behind
+        raise
+    note_served(settings)
+
+
+def _check_schema(database: Database, settings: LedgerSettings) -> None:
     found, functions, serves_from = database.run(
         lambda c: (_version(c, settings.schema), *_functions(c, settings.schema))
     )
