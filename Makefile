@@ -9,7 +9,7 @@ FIRST ?= 1
 MODE ?= normal
 JOBS ?= 1
 
-.PHONY: setup test simulate mutants interleave lint demo down bench coverage proto failover chaos soak
+.PHONY: setup test simulate mutants interleave lint demo down bench coverage proto failover triggers chaos soak
 
 setup:
 	@docker/setup.sh
@@ -53,6 +53,10 @@ bench: setup
 
 failover: setup
 	$(PYTHON) benchmarks/failover.py --runs $(or $(RUNS),20) $(ARGS)
+
+# Waiting triggers in one process, beside others': by default 300 on three brokers, with a soft limit of 1,024 open files.
+triggers: setup
+	$(PYTHON) benchmarks/triggers.py $(ARGS)
 
 coverage: setup
 	$(PYTHON) -m pytest --cov --cov-report=term $(ARGS)

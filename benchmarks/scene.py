@@ -38,18 +38,18 @@ class DurablePostgreSQL(PostgreSQL):
 
 
 @contextlib.contextmanager
-def services() -> Iterator[tuple[str, str, str]]:
+def services(brokers: int = 1) -> Iterator[tuple[str, str, str]]:
     """Addresses of Kafka, ZooKeeper and PostgreSQL: those of `KX_...` when all are given, else of services of our own."""
     given = [os.environ.get(name, "") for name in _GIVEN]
     if all(given):
         yield given[0], given[1], given[2]
         return
     with tempfile.TemporaryDirectory(prefix="kafka-exactly-benchmark-", ignore_cleanup_errors=True) as folder:
-        stack = Stack(Path(folder))
+        stack = Stack(Path(folder), brokers=brokers)
         stack.postgres = DurablePostgreSQL(stack.state)
         try:
             stack.up()
-            yield stack.kafka.address, stack.zookeeper.address, stack.postgres.address
+            yield stack.bootstrap, stack.zookeeper.address, stack.postgres.address
         finally:
             stack.down()
             stack.postgres.remove()
@@ -70,7 +70,7 @@ def scene(addresses: tuple[str, str, str], records: int, batch: int, commit_ever
         batch=batch,
         commit_every_s=commit_every_s,
     )
-    with _database(postgres, name), _topic(kafka, name):
+    with database(postgres, name), _topic(kafka, name):
         migrate(plan.services().ledger)
         _produce(plan)
         with _leader(plan):
@@ -121,7 +121,7 @@ def _environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _database(postgres: str, name: str) -> Iterator[None]:
+def database(postgres: str, name: str) -> Iterator[None]:
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:

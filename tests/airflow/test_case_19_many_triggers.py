@@ -34,9 +34,13 @@ LONGEST_TICK_S = 2.0
 """Far above what the loop may be held for (case 20 measures that), far below a loop that is stuck."""
 
 
-@pytest.fixture
-def world(kafka: str, zookeeper: str, postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    topic = create_topic(kafka, unique("topic"), 1, {})
+@pytest.fixture(params=[1])
+def world(
+    request: pytest.FixtureRequest, zookeeper: str, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    """On so many brokers, each of which leads a partition of the topic."""
+    kafka = request.getfixturevalue("kafka" if request.param == 1 else "kafka_cluster")
+    topic = create_topic(kafka, unique("topic"), request.param, {})
     with new_database(postgres) as database:
         made = make_world(kafka, zookeeper, database, topic)
         stage.define(monkeypatch, stage.connections(made))
@@ -170,6 +174,7 @@ MANY = 10
 WARM = 4
 """So many wait before it is counted: then everything that is made once a process is there."""
 MAY_COST_MORE = 1
+QUIET_S = 1.5
 
 
 def cost() -> Counter[str]:
@@ -177,12 +182,23 @@ def cost() -> Counter[str]:
     return Counter(threads=len(list(Path("/proc/self/task").iterdir())), descriptors=open_now())
 
 
+async def settled() -> Counter[str]:
+    """When it has not grown for a while: the client connects to each broker when it has something to ask there."""
+    most, until = cost(), time.monotonic() + QUIET_S
+    while time.monotonic() < until:
+        await asyncio.sleep(0.05)
+        now = cost()
+        if any(now[what] > most[what] for what in now):
+            most, until = now | most, time.monotonic() + QUIET_S
+    return most
+
+
 def each(before: Counter[str], after: Counter[str]) -> dict[str, float]:
     return {what: (after[what] - before[what]) / MANY for what in after}
 
 
-def bare(world: World) -> dict[str, float]:
-    before, consumers = cost(), []
+async def bare(world: World) -> dict[str, float]:
+    before, consumers = await settled(), []
     for n in range(MANY):
         consumers.append(Consumer({"bootstrap.servers": world.kafka, "group.id": f"{world.group}-bare-{n}"}))
         consumers[-1].subscribe([world.topic])
@@ -190,8 +206,8 @@ def bare(world: World) -> dict[str, float]:
     while not all(one.assignment() for one in consumers):
         assert time.monotonic() < limit, "bare consumers get no partition"
         for one in consumers:
-            one.poll(0.02)
-    found = each(before, cost())
+            await asyncio.to_thread(one.poll, 0.02)
+    found = each(before, await settled())
     for one in consumers:
         one.close()
     return found
@@ -212,12 +228,13 @@ async def start(world: World, first: int, many: int) -> list[asyncio.Task[object
     return tasks
 
 
+@pytest.mark.parametrize("world", [1, 3], indirect=True, ids=["one broker", "three brokers"])
 async def test_a_waiting_trigger_costs_a_bare_consumer_and_one_thread_more(world: World) -> None:
-    alone = await asyncio.to_thread(bare, world)
+    alone = await bare(world)
     tasks = await start(world, 0, WARM)
-    before = cost()
+    before = await settled()
     tasks += await start(world, WARM, MANY)
-    ours = each(before, cost())
+    ours = each(before, await settled())
     names = Counter(t.name.rstrip("0123456789") for t in threading.enumerate())
     for task in tasks:
         task.cancel()

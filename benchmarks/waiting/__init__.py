@@ -1,0 +1,1 @@
+"""Many waiting triggers in one of Airflow's trigger runners, beside the triggers of others."""
