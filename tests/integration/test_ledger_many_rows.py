@@ -8,6 +8,8 @@ import psycopg
 import pytest
 from ledger_stage import PostgresStage
 
+from airflow_kafka_exactly.adapters.postgres.statements import statements
+
 pytestmark = pytest.mark.integration
 
 CLAIMS = 20_000
@@ -81,3 +83,17 @@ def test_a_fold_deletes_some_claims_at_a_time_and_the_last_ones_too(stage: Postg
         stage.member.give_back(life, claim.claim_id, 12_000)
         left += stage.sql("select count(*) from kafka_exactly.claim")
     assert left == [(200,), (0,), (0,)], "a claim and its give-back fold, 500 rows each"
+
+
+def test_announcing_reads_no_doubt_that_is_held_or_had_its_turn(stage: PostgresStage) -> None:
+    life = stage.life()
+    fill(stage, IN_QUESTION, count=5000)
+    stage.sql("update kafka_exactly.doubt set announced_at = clock_timestamp() - interval '2 min'")
+    stage.sql(
+        "update kafka_exactly.doubt set quiet_until = clock_timestamp() + interval '1 day' where range_start < 4000"
+    )
+    stage.doubt(life, 10_000, 10_001)
+    assert len(stage.evidence.announce(10_000, 60)) == 1001
+    fill(stage, "vacuum analyze kafka_exactly.doubt")
+    announce = statements("evidence", "kafka_exactly")["announce"] % {"limit": 100, "again_s": 60}
+    assert pages(stage, announce) < 40

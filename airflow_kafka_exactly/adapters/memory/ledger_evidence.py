@@ -35,7 +35,7 @@ class MemoryEvidenceLedger:
             due = [d for d in self._all() if d.state is DoubtState.OPEN and _due(d, now, again_after_s)]
             due = sorted(due, key=_waited)[:limit]
             for doubt in due:
-                doubt.announced_at = now
+                doubt.announced_at, doubt.quiet_until = now, None
             return [self._facts(doubt) for doubt in due]
 
     def hold(self, versions: Mapping[int, int], for_s: float) -> None:

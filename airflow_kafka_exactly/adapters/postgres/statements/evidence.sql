@@ -1,12 +1,20 @@
 -- name: announce
--- Whoever waited longest has its turn first: doubts that nothing closes must not starve the others (L1).
-update kafka_exactly.doubt set announced_at = clock_timestamp()
+-- Whoever waited longest has its turn first: doubts that nothing closes must not starve the others (L1). An index for each half:
+-- neither those that are held nor those that had their turn just now are read.
+with waiting as (
+  select doubt_id, announced_at from kafka_exactly.doubt
+   where state = 'open' and quiet_until is null
+     and coalesce(announced_at, '-infinity') <= statement_timestamp() - make_interval(secs => %(again_s)s)
+   order by coalesce(announced_at, '-infinity'), doubt_id limit %(limit)s for update skip locked),
+no_longer_held as (
+  select doubt_id, announced_at from kafka_exactly.doubt
+   where state = 'open' and quiet_until <= statement_timestamp()
+     and coalesce(announced_at, '-infinity') <= statement_timestamp() - make_interval(secs => %(again_s)s)
+   order by quiet_until, doubt_id limit %(limit)s for update skip locked)
+update kafka_exactly.doubt set announced_at = clock_timestamp(), quiet_until = null
  where doubt_id in (
-   select doubt_id from kafka_exactly.doubt
-    where state = 'open'
-      and (announced_at is null or announced_at <= clock_timestamp() - make_interval(secs => %(again_s)s))
-      and (quiet_until is null or quiet_until <= clock_timestamp())
-    order by announced_at nulls first, doubt_id limit %(limit)s for update skip locked)
+   select doubt_id from (select * from waiting union all select * from no_longer_held) as due
+    order by announced_at nulls first, doubt_id limit %(limit)s)
 returning doubt_id
 
 -- name: hold
