@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from ledger_stage import GROUP, PLACE, Stage
+from ledger_stage import CLUSTER, GROUP, PLACE, Stage
 
 from airflow_kafka_exactly.errors import StaleEpoch
-from airflow_kafka_exactly.protocol.claims import OrphanState
+from airflow_kafka_exactly.protocol.claims import Opening, OrphanState
+from airflow_kafka_exactly.protocol.record import Partition
 
 
 def settled(stage: Stage, stop: int) -> None:
@@ -57,6 +58,16 @@ def test_a_members_accepted_commit_drains_it(stage: Stage) -> None:
     assert stage.report.orphans(GROUP, True) == []
     (row,) = stage.report.orphans(GROUP, False)
     assert (row["state"], row["drained_by"]) == ("member", "b#1")
+
+
+def test_a_commit_says_nothing_of_the_same_number_of_another_topic(stage: Stage) -> None:
+    settled(stage, 5)
+    stage.member.refused(stage.mine, {PLACE: 5}, "x")
+    other = Partition("topic-id-2", PLACE.number, "refunds")
+    stage.member.open_partitions(stage.mine, CLUSTER, [Opening(other, 0, False)])
+    stage.member.committed(stage.mine, {other: 5})
+    stage.leader.read_back(0, GROUP, {other: 5})
+    assert [o["stop"] for o in stage.report.orphans(GROUP, True)] == [5]
 
 
 def test_a_late_smaller_commit_lowers_nothing(stage: Stage) -> None:
