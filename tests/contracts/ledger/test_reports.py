@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from ledger_stage import GROUP, PLACE, Stage, record
+from ledger_stage import CLUSTER, GROUP, PLACE, Stage, record
 
 from airflow_kafka_exactly.errors import Fenced
-from airflow_kafka_exactly.protocol.claims import Verdict
+from airflow_kafka_exactly.protocol.claims import Opening, Verdict
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition
 
 
@@ -130,6 +130,14 @@ def test_l2_what_kafka_deleted_unread_is_listed_once(stage: Stage) -> None:
     ]
     assert {(row["group_id"], row["topic"], row["partition"]) for row in found} == {(GROUP, PLACE.topic, 0)}
     assert stage.report.lost("another") == []
+
+
+def test_l2_what_was_deleted_of_another_topic_is_listed_as_its_own(stage: Stage) -> None:
+    a, other = stage.life("a"), Partition("topic-id-2", PLACE.number, "refunds")
+    stage.claim(a, 0, 2)
+    stage.member.open_partitions(a, CLUSTER, [Opening(other, 0, False)])
+    assert stage.member.record_lost(a, {other: OffsetRange(5, 9)}) == 4
+    assert stage.member.record_lost(a, {PLACE: OffsetRange(5, 9)}) == 4
 
 
 def test_l2_what_was_deleted_below_a_listed_range_is_listed_too(stage: Stage) -> None:
