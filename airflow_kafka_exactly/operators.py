@@ -14,7 +14,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_kafka_exactly import hooks, wiring
+from airflow_kafka_exactly import hooks, parameters, wiring
 from airflow_kafka_exactly.errors import (
     ConfigurationError,
     ConnectionMissing,
@@ -188,6 +188,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
     # -- Airflow's entry points
 
     def execute(self, context: Any) -> dict[str, Any]:
+        parameters.warn_if_short(self.execution_timeout, self.outage_grace)
         deadline = self._deadline()
         with as_airflows():
             return self._patiently(lambda: self._stint(context, Summary(), None, deadline), Unavailable)

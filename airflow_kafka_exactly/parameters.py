@@ -6,12 +6,16 @@ A template may render to another type, to nothing, or to the same topic twice. E
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from airflow_kafka_exactly.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _ZERO: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -41,6 +45,15 @@ def _whole(least: int, most: int | None = None, *, optional: bool = False) -> Ca
             raise _refuse(name, value, limits)
 
     return check
+
+
+def warn_if_short(execution_timeout: timedelta | None, outage_grace_s: float) -> None:
+    if execution_timeout is not None and execution_timeout.total_seconds() <= outage_grace_s:
+        log.warning(
+            "execution_timeout (%.0f s) is not longer than outage_grace (%.0f s): a record that alone fails ends several runs of "
+            "this task before it becomes a dead letter",
+            *(execution_timeout.total_seconds(), outage_grace_s),
+        )
 
 
 def _seconds(least: float, most: float = math.inf, *, optional: bool = False) -> Callable[[str, Any], None]:

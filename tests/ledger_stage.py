@@ -236,6 +236,7 @@ class PostgresStage(Stage):
         self.sql(
             f"update kafka_exactly.member_life set lease_until = lease_until - {gone}, ended_at = ended_at - {gone}"
         )
+        self.sql(f"update kafka_exactly.failing set since = since - {gone}")
         columns = ("kind_since", "announced_at", "quiet_until")
         self.sql("update kafka_exactly.doubt set " + ", ".join(f"{c} = {c} - {gone}" for c in columns))
 
@@ -255,7 +256,8 @@ class PostgresStage(Stage):
         """Forget everything, for the next example of a property test. The audit trail refuses, so it stays."""
         self.epoch, self.gaps, self._steps = 0, set(), itertools.count(1)
         self.sql(
-            "truncate kafka_exactly.group_owner, kafka_exactly.lost_range, kafka_exactly.doubt_record, kafka_exactly.dead_letter,"
+            "truncate kafka_exactly.failing, kafka_exactly.group_owner, kafka_exactly.lost_range,"
+            " kafka_exactly.doubt_record, kafka_exactly.dead_letter,"
             " kafka_exactly.orphan_commit, kafka_exactly.claim,"
             " kafka_exactly.doubt, kafka_exactly.partition, kafka_exactly.member_life"
         )

@@ -83,30 +83,41 @@ class Scene:
         self.stage = Stage(MemoryLedger(self.clock))
         self.target, self.summary = Target(self.clock), Summary()
         self.life = self.stage.life("a")
-        background = Background("a", self.clock)
+        background = self.background = Background("a", self.clock)
         self.waits = Waits(self.clock)
         background.stopping = self.waits  # type: ignore[assignment]
         settings = SimpleNamespace(
             window_s=0.2, max_attempts=3, effect_timeout_s=0.0, retry_delay_s=1.0, outage_grace_s=GRACE_S
         )
         settings.__dict__.update(function.pop("settings", {}))
-        shared: Any = SimpleNamespace(
+        self.shared: Any = SimpleNamespace(
             life=self.life, cluster_id="c", settings=settings, ledger=self.stage.member, clock=self.clock,
             background=background, summary=self.summary, chance=random.Random(1).random,
         )  # fmt: skip
+        self.function = UserFunction(**{"apply": self.target, "vouches": True, **function})
+        self.unit = self.function.unit
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process: it knows what the ledger knows."""
+        self.waits._set = False
         lease: Any = SimpleNamespace(trusted=lambda: True, await_trust=lambda: None)
-        given = {"apply": self.target, "vouches": True, **function}
         self.guard = Armed()
-        self.runner = Runner(shared, UserFunction(**given), lease, self.guard, lambda *_: None)
-        self.unit = bool(given.get("unit"))
+        self.runner = Runner(self.shared, self.function, lease, self.guard, lambda *_: None)
 
     def run(self, count: int, *, at_once: int = 1000, ours: Callable[[], bool] = lambda: True) -> None:
-        """Claim and run `[frontier, frontier + count)`, claim by claim."""
+        """Claim and run `[frontier, frontier + count)`, claim by claim, and again what is to be tried later, as a member does."""
         start = self.frontier()
         for begin in range(start, start + count, at_once):
             stop = min(begin + at_once, start + count)
-            claim = self.stage.claim(self.life, begin, stop, unit=self.unit)
-            self.runner.run(Work(claim, tuple(self.stage.records(begin, stop)), ours))
+            rest: int | None = begin
+            while rest is not None:
+                claim = self.stage.claim(self.life, rest, stop, unit=self.unit)
+                rest = self.runner.run(Work(claim, tuple(self.stage.records(rest, stop)), ours))
+                while rest is not None and self.runner.resting:
+                    if not ours():
+                        return
+                    self.background.pause(0.2)
 
     def place(self) -> Any:
         return next(iter(self.stage.ledger.state.places.values()), None)

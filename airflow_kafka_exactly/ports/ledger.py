@@ -13,6 +13,7 @@ from airflow_kafka_exactly.protocol.claims import (
     ClaimResult,
     Decision,
     DoubtFacts,
+    Failing,
     Life,
     Mark,
     Opening,
@@ -73,9 +74,14 @@ class MemberLedger(Protocol):
         frontiers. `Fenced` when any of the claims is no longer open; the marks of the others are written nevertheless."""
         ...
 
-    def give_back(self, life: Life, claim_id: int, start: int) -> None:
-        """End a claim at `start`: nothing at or above it has begun. Only this lowers `started`. A redo's doubt becomes
-        released again. A no-op when the claim is no longer open."""
+    def give_back(self, life: Life, claim_id: int, start: int, failing: Sequence[Failing] = ()) -> None:
+        """End a claim at `start`: nothing at or above it has begun, or provably had no effect. Only this lowers `started`. A
+        redo's doubt becomes released again. `failing` is kept until the record is settled, with the earliest beginning and the
+        greatest number of attempts that anybody has told. A no-op when the claim is no longer open."""
+        ...
+
+    def failing(self, claim: Claim) -> Sequence[Failing]:
+        """What was told of the claim's records by those who had them before, in offset order."""
         ...
 
     def raise_doubt(

@@ -168,6 +168,16 @@ class Mark:
     applied: int
 
 
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A record, or a unit that begins with it, that was tried in vain and provably had no effect: how often so far, and since how
+    long it fails."""
+
+    offset: int
+    attempts: int
+    for_s: float
+
+
 class DoubtKind(StrEnum):
     """Why a record is doubted; what may decide it follows from this and from the claim in question (section 6)."""
 

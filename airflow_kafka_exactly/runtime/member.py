@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 
@@ -35,6 +36,10 @@ class Member:
         self._redo_at = self._ends_looked_at = self._clock.now()
         self._steps = count(1)
         """Numbers the questions that may grant something. Only this thread asks them, each until it is answered."""
+        self._later: dict[Partition, deque[VotedBatch]] = {}
+        """Of partitions whose next record is tried later, that longest waiting first: what was voted on, each a single part. The
+        first one of each begins with that record and was claimed before."""
+        self._redo_later = False
         self._idle_since: float | None = None
         self._without_since: float | None = None
         """Since when no partition is assigned."""
@@ -48,11 +53,11 @@ class Member:
         while True:
             self._in.background.check()
             self._heed_notices()
-            worked = self._redo_released()
+            worked = self._redo_released() or self._try_again()
             voted = self._in.voter.next(0.0 if worked else WAIT_S)
             if voted is not None:
                 self._work(voted)
-            elif not worked:
+            elif not worked and not self._later:
                 ending = self._ending()
                 if ending is not None:
                     return ending
@@ -68,7 +73,10 @@ class Member:
         rest: VotedBatch | None = voted
         while rest is not None and not self._enough():
             piece, rest = rest.cut(self._left())
-            self._work_on(piece)
+            for one in piece.alone():
+                if one.partition in self._later:
+                    self._later[one.partition].append(one)
+            self._work_on(piece.only(lambda partition: partition not in self._later))
 
     def _work_on(self, voted: VotedBatch) -> None:
         hand = self._in.poller.hand
@@ -81,9 +89,11 @@ class Member:
             result = self._claim(voted, held)
             self._note(result, held)
             for part in held:
-                for claim in result.granted:
-                    if claim.partition == part.batch.partition:
-                        self._run(claim, part)
+                start = self._run_all(
+                    [c for c in result.granted if c.partition == part.batch.partition], part
+                )
+                if start is not None:
+                    self._try_later(voted.only(part.batch.partition.__eq__), start)
                 hand.release(left.pop(part.batch.partition).batch.partition)
         finally:
             for partition in left:
@@ -128,11 +138,46 @@ class Member:
         summary.count("doubts_written", result.new_doubts)
         self._in.committer.offer(result.frontiers, {c.partition: c.claim_id for c in result.granted})
 
-    def _run(self, claim: Claim, part: HeldPart) -> None:
+    def _run_all(self, claims: Sequence[Claim], part: HeldPart) -> int | None:
+        """Returns where the rest begins that is tried later: it is given back."""
+        for claim in claims:
+            start = self._run(claim, part)
+            if start is not None:
+                for after in claims[claims.index(claim) + 1 :]:
+                    self._in.background.persist(
+                        partial(self._ledger.give_back, self._in.life, after.claim_id, after.range.start),
+                        "giving back",
+                    )
+                return start
+        return None
+
+    def _run(self, claim: Claim, part: HeldPart) -> int | None:
         hand, tenure = self._in.poller.hand, part.tenure
         records = part.batch.between(claim.range.start, claim.range.stop)
-        self.ran_records += len(records)
-        self._runner.run(Work(claim, records, lambda: hand.ours(tenure)))
+        start = self._runner.run(Work(claim, records, lambda: hand.ours(tenure)))
+        stop = claim.range.stop if start is None else start
+        self.ran_records += len(part.batch.between(claim.range.start, stop))
+        return start
+
+    # -- partitions whose next record is to be tried later: the others go on meanwhile
+
+    def _try_later(self, part: VotedBatch, start: int) -> None:
+        """Its records, as the ledger knows nothing of them any more, stay in hand while the partition is ours."""
+        rest = part.from_offset(start)
+        self._in.summary.count("polled", -len(rest))  # they will be claimed, and counted, again
+        self._later[rest.partition] = deque([rest])
+        self._in.poller.hand.wait(rest.partition, True)
+
+    def _try_again(self) -> bool:
+        """The partition that has waited longest, once its time has come."""
+        if not self._later or self._runner.resting:
+            return False
+        partition = next(iter(self._later))
+        waiting = self._later.pop(partition)
+        self._in.poller.hand.wait(partition, False)
+        for voted in waiting:
+            self._work(voted)
+        return True
 
     def _frontier_moved(self, frontiers: dict[Partition, int], claim: Claim) -> None:
         self._in.committer.offer(frontiers, {claim.partition: claim.claim_id})
@@ -148,8 +193,11 @@ class Member:
                 self._in.committer.again({p: frontiers[p] for p in notice.partitions if p in frontiers})
 
     def _redo_released(self) -> bool:
+        if self._redo_later and self._runner.resting:
+            return False
         if self._clock.now() < self._redo_at or not self._released():
             return False
+        self._redo_later = False
         if self._epoch == 0:
             self._epoch = self._in.voter.epoch()
         self._in.lease.await_trust()
@@ -180,7 +228,8 @@ class Member:
     def _redo(self, redo: Redo) -> None:
         stopping: Callable[[], bool] = self._in.background.stopping.is_set
         self.ran_records += len(redo.records)
-        self._runner.run(Work(redo.claim, redo.records, lambda: not stopping()))
+        later = self._runner.run(Work(redo.claim, redo.records, lambda: not stopping()))
+        self._redo_later = self._redo_later or later is not None
 
     # -- the end
 

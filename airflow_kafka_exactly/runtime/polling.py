@@ -47,6 +47,8 @@ class Hand:
         self._leaving: set[Partition] = set()
         self._busy: dict[Partition, int] = {}
         self._at_end: set[Partition] = set()
+        self._waiting: set[Partition] = set()
+        """Nothing of these is voted on for now: a record that was taken before has to be tried first."""
 
     # -- the polling thread
 
@@ -108,6 +110,8 @@ class Hand:
             for partition, queue in self._pending.items():
                 if room <= 0:
                     break
+                if partition in self._waiting:
+                    continue
                 taken = self._take_from(queue, room)
                 if taken is not None:
                     room -= len(taken.records)
@@ -119,8 +123,11 @@ class Hand:
             return tuple(parts)
 
     def pending_records(self) -> int:
+        """That may be taken."""
         with self.changed:
-            return sum(len(b.records) for queue in self._pending.values() for b in queue)
+            return sum(
+                len(b.records) for p, queue in self._pending.items() if p not in self._waiting for b in queue
+            )
 
     def at_end(self) -> bool:
         """Every assigned partition was polled up to its end."""
@@ -129,7 +136,7 @@ class Hand:
 
     def has_pending(self) -> bool:
         with self.changed:
-            return any(self._pending.values())
+            return any(queue for p, queue in self._pending.items() if p not in self._waiting)
 
     # -- the member's own thread
 
@@ -145,6 +152,12 @@ class Hand:
     def release(self, partition: Partition) -> None:
         with self.changed:
             self._busy[partition] -= 1
+            self.changed.notify_all()
+
+    def wait(self, partition: Partition, waits: bool) -> None:
+        """Whether a record of it has to be tried before more of it is voted on."""
+        with self.changed:
+            (self._waiting.add if waits else self._waiting.discard)(partition)
             self.changed.notify_all()
 
     def ours(self, tenure: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from airflow_kafka_exactly.errors import Fenced
 from airflow_kafka_exactly.ports import EffectGuard
 from airflow_kafka_exactly.protocol.breaker import OPENS_AT, Breaker, History, Patience
-from airflow_kafka_exactly.protocol.claims import Claim, Mark
+from airflow_kafka_exactly.protocol.claims import Claim, Failing, Mark
 from airflow_kafka_exactly.protocol.record import (
     FencingToken,
     Partition,
@@ -26,24 +26,15 @@ from airflow_kafka_exactly.protocol.record import (
 from airflow_kafka_exactly.protocol.storable import told
 from airflow_kafka_exactly.protocol.unreadable import why_unreadable
 from airflow_kafka_exactly.protocol.window import WindowSize
+from airflow_kafka_exactly.runtime.aside import Aside, Case
 from airflow_kafka_exactly.runtime.function import Attempt, UserFunction
 from airflow_kafka_exactly.runtime.lease import LeaseKeeper
 from airflow_kafka_exactly.runtime.shared import Shared
 from airflow_kafka_exactly.runtime.trying import PAUSE_S, Trier
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Case:
-    """Records that are one effect, where the next one starts, and how their tries went."""
-
-    records: Sequence[Record]
-    stop: int
-    history: History
-    reason: str = ""
-    applied: bool = False
-    unknown: bool = False
+LONG_S = 5.0
+"""A claim is given back before a pause that is longer: others run meanwhile, and a crash finds nothing that may have begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +84,25 @@ class Runner:
         self._applied = 0
         """The stop of what is applied or decided."""
         self._trying: Case | None = None
-        self._aside: list[Case] = []
-        """In offset order: records that were tried in vain, and those after them that were applied since."""
+        self._aside = Aside()
+        self._told: dict[int, Failing] | None = None
+        """What those who had the claim's records before told of them; None: not asked yet."""
+        self._later = False
+        """The rest is given back to be tried later."""
         self._more = False
         """Whether there are further records to try instead."""
 
-    def run(self, work: Work) -> None:
-        """Run one claim to its end, or give the rest of it back. `Fenced` when it is no longer open."""
+    @property
+    def resting(self) -> bool:
+        """Whether what has failed is not to be tried yet."""
+        return self._breaker.next_at > self._of.clock.now()
+
+    def run(self, work: Work) -> int | None:
+        """Run one claim to its end, or give the rest of it back. Returns where that begins when it is to be claimed again, once
+        nothing is `resting`. `Fenced` when the claim is no longer open."""
         self._work, self._decided_to, self._applied = work, -1, _first(work)
-        self._trying, self._aside, self._ask = None, [], self._of.background.persist
+        self._trying, self._aside, self._ask = None, Aside(), self._of.background.persist
+        self._told, self._later = None, False
         try:
             self._run(work)
         except Fenced:
@@ -109,6 +110,7 @@ class Runner:
         except BaseException as stopped:  # also a time-out of the task, which comes as a signal and anywhere
             self._leave(work.claim, stopped)
             raise
+        return self._applied if self._later else None
 
     def _run(self, work: Work) -> None:
         if not work.records:
@@ -189,18 +191,24 @@ class Runner:
     def _deal_with(self, claim: Claim, records: Sequence[Record], stop: int) -> bool:
         """Try until it is applied or in doubt, or its attempts are used up: then it is put aside until it is clear whose fault
         that is. False when the claim is to be left."""
-        now = self._of.clock.now()
-        history = History(key=(claim.partition, records[0].offset), first_at=now, tried_at=now)
+        key, now = (claim.partition, records[0].offset), self._of.clock.now()
+        suspect = self._breaker.suspect(key)
+        if suspect is not None and not self._breaker.again(suspect):
+            self._aside.cases.append(
+                Case(records, stop, suspect)
+            )  # others first: `_next_try` says when it is its turn
+            return self._clear(claim)
+        history = suspect or History(key=key, first_at=now, tried_at=now)
         case = Case(records, stop, history)
         while (tried := self._attempt(claim, case)) is Attempt.NOT_APPLIED:
             if not self._breaker.again(history):
                 break
         if tried is None:
             return False
-        if tried is Attempt.APPLIED and not self._aside:
+        if tried is Attempt.APPLIED and not self._aside.cases:
             self._settled(stop)
             return True
-        self._aside.append(case)
+        self._aside.cases.append(case)
         if tried is Attempt.UNKNOWN:
             self._doubt_all(claim, case)
         return self._clear(claim)
@@ -208,11 +216,13 @@ class Runner:
     def _attempt(self, claim: Claim, case: Case) -> Attempt | None:
         """One try, not before the breaker's time has come. None when the claim is to be left."""
         history = case.history
-        if not self._await_turn():
+        self._trying = case
+        if not self._await_turn(history):
             return None
         if history.attempts:
             self._of.summary.count("retried")
-        self._trying = case
+        else:
+            history.first_at = self._of.clock.now()
         tried = self._trier.attempt(claim, case.records, case.stop, self._work.ours)
         case.reason, now, chance = tried.reason, self._of.clock.now(), self._chance()
         history.attempts, history.tried_at = history.attempts + 1, now
@@ -221,17 +231,36 @@ class Runner:
             self._took_effect(claim, case)
             self._breaker.succeeded(history, now)
         else:
+            self._hear_of(claim, case)
             self._breaker.failed(history, now, chance, unknown=tried.attempt is Attempt.UNKNOWN)
         return tried.attempt
 
-    def _await_turn(self) -> bool:
-        """Back off, in short steps: a revoked partition, or the end of the task, does not wait for it."""
+    def _await_turn(self, history: History) -> bool:
+        """Back off, in short steps: a revoked partition, or the end of the task, does not wait for it. A long pause is not made
+        here, unless a record above has been applied: what is below could not be given back."""
         while self._work.ours():
-            left_s = self._breaker.next_at - self._of.clock.now()
+            left_s = self._breaker.wait_until(history.key) - self._of.clock.now()
             if left_s <= 0:
                 return True
+            if left_s > LONG_S and not self._aside.applied:
+                self._later = True
+                return False
             self._of.background.pause(min(left_s, PAUSE_S))
         return False
+
+    def _hear_of(self, claim: Claim, case: Case) -> None:
+        """After a record's first failure here: it may fail for longer than this member tries it (L1)."""
+        history = case.history
+        if history.told or case.unknown:
+            return
+        if self._told is None:
+            told = self._ask(lambda: self._of.ledger.failing(claim), "asking what fails since when")
+            self._told = {failing.offset: failing for failing in told}
+        before = self._told.get(case.records[0].offset)
+        history.told = True
+        if before is not None:
+            history.attempts_before = before.attempts
+            history.failing_since = self._of.clock.now() - before.for_s
 
     def _took_effect(self, claim: Claim, case: Case) -> None:
         case.applied, self._trier.begun = True, False
@@ -245,14 +274,15 @@ class Runner:
 
     def _clear(self, claim: Claim) -> bool:
         """Settle what can be, in offset order, and go on with a new record when one of these must wait for its success."""
-        while self._aside:
-            first = self._aside[0]
+        cases = self._aside.cases
+        while cases:
+            first = cases[0]
             if first.applied:
                 self._settled(first.stop)
-                del self._aside[0]
-            elif self._breaker.blames(first.history, alone=len(self._aside) == 1 and not self._more):
+                del cases[0]
+            elif self._breaker.blames(first.history, alone=len(cases) == 1 and not self._more):
                 self._bury(claim, first)
-                del self._aside[0]
+                del cases[0]
             else:
                 case = self._next_try()
                 if case is None:
@@ -263,13 +293,13 @@ class Runner:
 
     def _next_try(self) -> Case | None:
         """Which of those that were put aside; None: a new record's turn."""
-        waiting = [case for case in self._aside if not case.applied]
+        waiting = self._aside.waiting
         if self._breaker.quiet:
             return waiting[0]
         if self._more and len(waiting) < OPENS_AT:
             return None
         if not self._breaker.open:
-            others = [case for case in waiting if not self._breaker.suspects(case.history.key)]
+            others = [case for case in waiting if self._breaker.suspect(case.history.key) is None]
             if others:
                 return others[0]
             self._breaker.nothing_else(self._of.clock.now(), self._chance())
@@ -283,14 +313,15 @@ class Runner:
 
     def _doubt_all(self, claim: Claim, last: Case) -> None:
         """What a doubt is written above of counts as applied: whatever is not, up to `last`, becomes a doubt too."""
-        while self._aside:
-            case = self._aside[0]
+        cases = self._aside.cases
+        while cases:
+            case = cases[0]
             if case.stop > self._applied:
                 if case.applied:
                     self._settled(case.stop)
                 else:
                     self._doubt(claim, case)
-            del self._aside[0]
+            del cases[0]
             if case is last:
                 return
 
@@ -306,9 +337,9 @@ class Runner:
             if case is not None and case.stop > self._applied and (case.applied or self._trier.begun):
                 if not case.applied and not case.unknown:
                     case.reason, case.unknown = f"interrupted by {told(why)}", True
-                if case not in self._aside:
-                    self._aside.append(case)
-            unknown = [case for case in self._aside if case.unknown and not case.applied]
+                if case not in self._aside.cases:
+                    self._aside.cases.append(case)
+            unknown = [case for case in self._aside.waiting if case.unknown]
             if unknown:
                 self._doubt_all(claim, unknown[-1])
             self._give_back(claim)
@@ -317,13 +348,14 @@ class Runner:
 
     def _give_back(self, claim: Claim) -> None:
         """What was not begun, or provably had no effect. A record below one that is applied cannot be: it becomes a doubt."""
-        applied = [case for case in self._aside if case.applied]
-        if applied:
+        if applied := self._aside.applied:
             self._doubt_all(claim, applied[-1])
         if self._applied > claim.range.start and self._decided_to != self._applied:
             self._mark(claim, self._applied, self._applied)
+        failing = self._aside.failing(self._trying, self._of.clock.now())
         self._ask(
-            lambda: self._of.ledger.give_back(self._of.life, claim.claim_id, self._applied), "giving back"
+            lambda: self._of.ledger.give_back(self._of.life, claim.claim_id, self._applied, failing),
+            "giving back",
         )
 
     # -- ledger writes
@@ -353,7 +385,7 @@ class Runner:
         self._decided(claim, claim.range.stop, frontier, "dead_letters", 1)
 
     def _bury(self, claim: Claim, case: Case) -> None:
-        raws, attempts = as_polled(case.records), case.history.attempts
+        raws, attempts = as_polled(case.records), case.history.all_attempts
         frontier = self._ask(
             lambda: self._of.ledger.bury(self._of.life, claim, raws, case.stop, case.reason, attempts),
             "burying",

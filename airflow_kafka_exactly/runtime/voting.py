@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -61,6 +61,28 @@ class VotedBatch:
                 tails.append((HeldPart(tail, part.tenure), votes[len(head.records) :]))
             room -= len(head.records)
         return self._of(heads), self._of(tails)
+
+    @property
+    def partition(self) -> Partition:
+        """Of a single part."""
+        (part,) = self.parts
+        return part.batch.partition
+
+    def alone(self) -> Iterator[VotedBatch]:
+        """Its parts, each by itself."""
+        for part, votes in zip(self.parts, self.answer.votes, strict=True):
+            yield self._of([(part, votes)])
+
+    def from_offset(self, start: int) -> VotedBatch:
+        """What of a single part lies at or above an offset, which one of its records does."""
+        (part,) = self.parts
+        _, rest = self.cut(len(part.batch.between(part.batch.range.start, start)))
+        assert rest is not None
+        return rest
+
+    def only(self, wanted: Callable[[Partition], bool]) -> VotedBatch:
+        pairs = zip(self.parts, self.answer.votes, strict=True)
+        return self._of([(part, votes) for part, votes in pairs if wanted(part.batch.partition)])
 
     def _of(self, chosen: Sequence[tuple[HeldPart, Votes]]) -> VotedBatch:
         answer = replace(self.answer, votes=tuple(votes for _, votes in chosen))

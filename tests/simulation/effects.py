@@ -113,7 +113,7 @@ class Functions:
         self._work(process)
         if mood != "well":
             self._fail(process, records, mood)
-        self.patience.succeeded(process, *self._which(records))
+        self.patience.succeeded(process, self._which(records)[1])
 
     def _which(self, records: Sequence[Record]) -> tuple[int, list[Key]]:
         return records[0].fencing_token.claim_id, [self.key(record) for record in records]
@@ -131,7 +131,7 @@ class Functions:
         for record in records:
             self.failed[process.name, self.key(record)].append(mood)
         harmless = self._plan.kind is Kind.LEDGER or mood in ("proves", "raises before")
-        (self.patience.failed if harmless else self.patience.succeeded)(process, *self._which(records))
+        (self.patience.failed if harmless else self.patience.succeeded)(process, self._which(records)[1])
         if mood == "proves":
             raise NotApplied("the target refused it")
         if mood.startswith("killed"):
@@ -144,7 +144,7 @@ class Functions:
         cursor.execute("effect", (self.key(record), record.fencing_token))
         if mood != "well":
             self._fail(process, [record], mood)
-        self.patience.succeeded(process, *self._which([record]))
+        self.patience.succeeded(process, self._which([record])[1])
 
     def _mood(self) -> str:
         if self.healed:

@@ -55,7 +55,7 @@ def open_breaker_buries_all_that_waited() -> None:
 @planted
 def the_same_record_is_always_probed() -> None:
     def first(self: Any) -> Any:
-        waiting = [case for case in self._aside if not case.applied]
+        waiting = self._aside.waiting
         if not self._breaker.quiet and self._more and len(waiting) < OPENS_AT:
             return None
         if not self._breaker.quiet:
@@ -67,7 +67,7 @@ def the_same_record_is_always_probed() -> None:
 
 @planted
 def back_off_ignored() -> None:
-    Runner._await_turn = lambda _: True  # type: ignore[method-assign]
+    Runner._await_turn = lambda *_: True  # type: ignore[method-assign]
 
 
 @planted

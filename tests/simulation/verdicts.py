@@ -105,10 +105,11 @@ class Verdicts:
         for place, letter in self._new_letters():
             key = key_of(place.partition, letter.record.offset)
             failed = self._functions.failed.get((process.name, key), [])
+            tries = sum(len(moods) for (_, of_key), moods in self._functions.failed.items() if of_key == key)
             which = f"{place.partition} {letter.record.offset}"
             most = self._plan.choices.max_attempts
-            if len(failed) < most:
-                self.violate(f"S7: {process} buried {which} after {len(failed)} tries of {most}")
+            if tries < most or not failed:
+                self.violate(f"S7: {process} buried {which} after {tries} tries of {most}")
             if not self._provable and any(mood != "proves" for mood in failed):
                 self.violate(f"S7: {process} buried {which} without a ruling; nobody knows its outcome")
             if (self.target.count[key] or self.target.flying[key]) and not self.excused(key):

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fakes import eventually
+from members import TOPIC, Members
 from outage_stage import GRACE_S, Scene, Target
 
 from airflow_kafka_exactly.errors import NotApplied
 from airflow_kafka_exactly.protocol.breaker import OPENS_AT, Breaker, History, Patience
 from airflow_kafka_exactly.runtime.background import Stopped
 from airflow_kafka_exactly.runtime.function import UserFunction
+from airflow_kafka_exactly.runtime.until import Until
 
 DOWN_S = 1800.0
 
@@ -119,6 +122,99 @@ def test_a_lone_poison_record_is_buried_after_the_grace(kind: dict[str, bool]) -
     assert GRACE_S <= scene.elapsed_s() < GRACE_S + 90
 
 
+def run_for(scene: Scene, seconds: float, count: int) -> bool:
+    """One run of the task, ended like by its time-out; whether it came to its own end before."""
+    scene.restart()
+    end = scene.elapsed_s() + seconds
+    scene.waits.during = lambda: scene.waits.set() if scene.elapsed_s() >= end else None
+    try:
+        scene.run(count - scene.frontier())
+    except Stopped:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", [{}, {"unit": True}, {"in_ledger": True}])
+@pytest.mark.parametrize("max_attempts", [3, 12])
+def test_l1_runs_that_are_shorter_than_the_grace_give_a_lone_poison_record_up(
+    kind: dict[str, bool], max_attempts: int
+) -> None:
+    """Each run began its patience anew, and none was long enough."""
+    scene = Scene(settings={"max_attempts": max_attempts}, **kind)
+    scene.target.poison = frozenset({0})
+    runs = 1
+    while not run_for(scene, 100.0, 1):
+        assert scene.dead() == []
+        runs += 1
+    assert scene.dead() == [0]
+    assert runs >= 6
+    assert GRACE_S <= scene.elapsed_s() < GRACE_S + 120
+    (letter,) = scene.place().letters
+    assert letter.attempts >= max_attempts
+
+
+@pytest.mark.parametrize("how", ["in one run", "in short runs"])
+def test_l1_poison_at_the_end_of_a_claim_pays_the_grace_once(how: str) -> None:
+    scene = Scene()
+    scene.target.poison = frozenset(range(5, 10))
+    while not run_for(scene, 100.0 if how == "in short runs" else 1e9, 10):
+        pass
+    assert scene.dead() == [5, 6, 7, 8, 9]
+    assert scene.target.effects == Counter(range(5))
+    assert scene.elapsed_s() < GRACE_S + 500
+
+
+@pytest.mark.parametrize("kind", [{}, {"unit": True}, {"in_ledger": True}])
+def test_an_outage_over_many_short_runs_costs_no_record(kind: dict[str, bool]) -> None:
+    scene = Scene(settings={"outage_grace_s": 2 * DOWN_S}, **kind)
+    scene.target.down = lambda now: now < DOWN_S
+    while not run_for(scene, 100.0, 50):
+        pass
+    assert (scene.dead(), scene.questions()) == ([], [])
+    assert scene.target.effects == Counter(range(50))
+
+
+@pytest.mark.parametrize("kind", [{}, {"unit": True}])
+def test_nothing_counts_as_begun_during_a_long_pause(kind: dict[str, bool]) -> None:
+    """A crash would make a doubt of each record of the window."""
+    scene = Scene(**kind)
+    scene.target.down = lambda now: now < 300
+    pauses: list[float] = []
+
+    def during() -> None:
+        if scene.runner._breaker.next_at - scene.clock.now() > 5.0:
+            pauses.append(scene.clock.now())
+            assert [c for c in scene.place().claims if not c.settled] == []
+
+    scene.waits.during = during
+    scene.run(100)
+    assert pauses
+    assert scene.target.effects == Counter(range(100))
+
+
+def test_another_partition_goes_on_meanwhile_and_its_success_says_whose_fault_it_is() -> None:
+    """The one thread waited for the record that fails, for as long as the grace."""
+    seen: list[tuple[int, int]] = []
+
+    def function(record: Any) -> None:
+        if record.partition == 0:
+            raise NotApplied("poison")
+        seen.append((record.partition, record.offset))
+
+    settings = {"retry_delay_s": 20.0, "max_attempts": 1, "outage_grace_s": 6000.0}
+    with Members(partitions=2, member=settings) as world:
+        world.produce(1)
+        member = world.start(UserFunction(apply=function), Until())
+        eventually(lambda: "poller" in vars(member.membership) and member.membership.poller.hand._waiting, 30)
+        for _ in range(3):
+            world.broker.produce(TOPIC, b"x", number=1)
+        world.produce(1)
+        eventually(lambda: world.dead_letters() >= 1 and len(seen) == 3, 15)
+        member.stop()
+        member.join()
+    assert seen == [(1, 0), (1, 1), (1, 2)]
+
+
 def test_a_poison_record_at_the_end_is_buried_when_its_neighbour_succeeded() -> None:
     scene = Scene()
     scene.target.poison = frozenset({1, 3})
@@ -221,6 +317,35 @@ def test_the_breaker_opens_with_the_20th_different_record_and_closes_with_a_succ
     assert breaker.open
     breaker.succeeded(History(key=99, first_at=0.0, tried_at=0.0, attempts=1), 1.0)
     assert not breaker.open
+
+
+def test_probes_come_at_least_a_second_apart_and_doubts_never_sooner_again() -> None:
+    breaker = Breaker(Patience(max_attempts=1, delay_s=0.01, grace_s=GRACE_S))
+    failing(breaker, 0, 0.0, times=1)
+    breaker.nothing_else(0.0, 0.0)
+    assert breaker.next_at >= 1.0
+    failing(breaker, 0, 1.0, times=1)
+    assert breaker.next_at >= 2.0
+    breaker = Breaker(Patience(max_attempts=3, delay_s=1.0, grace_s=GRACE_S))
+    pauses = []
+    for key in range(2 * OPENS_AT):
+        breaker.failed(History(key=key, first_at=0.0, tried_at=0.0, attempts=1), 0.0, 0.999, unknown=True)
+        pauses.append(breaker.next_at)
+    assert pauses == sorted(pauses)
+
+
+def test_what_failed_long_ago_convicts_no_record_in_a_new_outage() -> None:
+    """It failed yesterday, then others succeeded; today the target is away. Only its own tries today may be held against it."""
+    breaker = Breaker(Patience(max_attempts=3, delay_s=1.0, grace_s=GRACE_S))
+    breaker.succeeded(History(key=1, first_at=0.0, tried_at=0.0, attempts=1), 100.0)
+    history = History(
+        key=0, first_at=300.0, tried_at=300.0, failing_since=-200.0, attempts_before=3, attempts=1
+    )
+    breaker.failed(history, 300.0, 0.5)
+    assert not breaker.blames(history, alone=False)
+    history.attempts, history.tried_at = 2, 401.0
+    breaker.failed(history, 401.0, 0.5)
+    assert breaker.blames(history, alone=False), "its tries span the grace"
 
 
 def test_delays_double_up_to_a_minute_and_are_spread() -> None:

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_kafka_exactly import KafkaExactlyOnceOperator
 from airflow_kafka_exactly.errors import ConfigurationError
-from airflow_kafka_exactly.parameters import arguments_of, name_of, topics_of
+from airflow_kafka_exactly.parameters import arguments_of, name_of, topics_of, warn_if_short
 
 CONTEXT = {"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1)}
 
@@ -110,3 +110,11 @@ def test_what_is_right_passes_unchanged() -> None:
     assert arguments_of(args, kwargs) == (args, kwargs)
     assert name_of("group_id", "eu.pay-1") == "eu.pay-1"
     operator(session_timeout=dt.timedelta(seconds=20), max_records=None, effect_timeout=0, max_batch_wait=0)
+
+
+@pytest.mark.parametrize(("minutes", "warns"), [(None, False), (5, True), (10, True), (11, False)])
+def test_runs_that_are_shorter_than_the_grace_are_warned_of(
+    caplog: pytest.LogCaptureFixture, minutes: int | None, warns: bool
+) -> None:
+    warn_if_short(None if minutes is None else dt.timedelta(minutes=minutes), 600.0)
+    assert ("outage_grace (600 s)" in caplog.text) is warns

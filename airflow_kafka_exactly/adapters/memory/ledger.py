@@ -39,6 +39,7 @@ from airflow_kafka_exactly.protocol.claims import (
     ClaimResult,
     DoubtKind,
     DoubtState,
+    Failing,
     Life,
     Mark,
     Opening,
@@ -198,12 +199,23 @@ class MemoryMemberLedger:
             p for p in self._state.group_places(life.group_id) if p.last_life and p.last_life.life == life
         )
 
-    def give_back(self, life: Life, claim_id: int, start: int) -> None:
+    def give_back(self, life: Life, claim_id: int, start: int, failing: Sequence[Failing] = ()) -> None:
         with self._state.lock:
             found = self._state.open_claim(life, claim_id)
             if found:
+                rules.note_failing(self._state, found[0], failing)
                 rules.end_claim(self._state, *found, start)
                 rules.fold(found[0])
+
+    def failing(self, claim: Claim) -> Sequence[Failing]:
+        with self._state.lock:
+            found, now = self._state.open_claim(claim.life, claim.claim_id), self._state.clock.now()
+            known = sorted(found[0].failing.items()) if found else []
+            return [
+                Failing(o, n, now - at)
+                for o, (n, at) in known
+                if found and found[1].start <= o < found[1].stop
+            ]
 
     def claim_released(self, life: Life, epoch: int, step: int, limit: int) -> Sequence[Redo]:
         state = self._state

@@ -12,7 +12,7 @@ from airflow_kafka_exactly.adapters.memory.ledger_state import (
     LifeRow,
     PlaceRow,
 )
-from airflow_kafka_exactly.protocol.claims import DoubtKind, DoubtState, Outcome
+from airflow_kafka_exactly.protocol.claims import DoubtKind, DoubtState, Failing, Outcome
 from airflow_kafka_exactly.protocol.record import RawRecord
 
 # -- the frontier ------------------------------------------------------------------------------------------------------
@@ -84,6 +84,20 @@ def end_claim(state: LedgerState, place: PlaceRow, claim: ClaimRow, start: int) 
         place.claims.remove(claim)
     else:
         claim.stop, claim.started, claim.settled = stop, min(claim.started, stop), claim.applied >= stop
+
+
+def note_failing(state: LedgerState, place: PlaceRow, failing: Sequence[Failing]) -> None:
+    """Each was tried in vain, and provably had no effect. What is settled is not tried again and goes."""
+    if not failing:
+        return
+    for offset in [o for o in place.failing if o < place.frontier]:
+        doubt = place.doubt_at(offset)
+        if doubt is None or doubt.closed:
+            del place.failing[offset]
+    now = state.clock.now()
+    for one in failing:
+        attempts, since = place.failing.get(one.offset, (0, now))
+        place.failing[one.offset] = (max(attempts, one.attempts), min(since, now - one.for_s))
 
 
 def cut_claim(state: LedgerState, place: PlaceRow, claim: ClaimRow, settled: int, stop: int) -> None:

@@ -18,6 +18,7 @@ from airflow_kafka_exactly.protocol.claims import (
     ClaimPart,
     ClaimRequest,
     ClaimResult,
+    Failing,
     Life,
     Mark,
     Opening,
@@ -163,8 +164,17 @@ class PostgresMemberLedger:
             raise Fenced(f"claims of life {life.incarnation} of slot {life.slot} were fenced")
         return {Partition(t, n, name): frontier for t, n, name, frontier, _ in rows if t is not None}
 
-    def give_back(self, life: Life, claim_id: int, start: int) -> None:
-        self._db.rows(self._sql["give_back"], {**of_life(life), "claim": claim_id, "start": start})
+    def give_back(self, life: Life, claim_id: int, start: int, failing: Sequence[Failing] = ()) -> None:
+        noted = {
+            "failing": [f.offset for f in failing],
+            "attempts": [f.attempts for f in failing],
+            "for_s": [f.for_s for f in failing],
+        }
+        self._db.rows(self._sql["give_back"], {**of_life(life), "claim": claim_id, "start": start, **noted})
+
+    def failing(self, claim: Claim) -> Sequence[Failing]:
+        rows = self._db.rows(self._sql["failing"], {"claim": claim.claim_id})
+        return [Failing(*row) for row in rows]
 
     def claim_released(self, life: Life, epoch: int, step: int, limit: int) -> Sequence[Redo]:
         asked = {**of_life(life), "epoch": epoch, "step": step, "limit": limit}

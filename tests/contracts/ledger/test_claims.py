@@ -6,7 +6,14 @@ import pytest
 from ledger_stage import CLUSTER, PLACE, Stage, record
 
 from airflow_kafka_exactly.errors import Fenced, StaleEpoch
-from airflow_kafka_exactly.protocol.claims import ClaimPart, ClaimResult, Mark, Opening, Segment, Verdict
+from airflow_kafka_exactly.protocol.claims import (
+    ClaimPart,
+    ClaimResult,
+    Mark,
+    Opening,
+    Segment,
+    Verdict,
+)
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition, PartitionBatch
 
 

@@ -43,7 +43,14 @@ select topic_id, number, topic, frontier, refused
   from kafka_exactly.mark(%(group)s, %(slot)s, %(incarnation)s, %(claims)s::bigint[], %(started)s::bigint[], %(applied)s::bigint[])
 
 -- name: give_back
-select kafka_exactly.give_back(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(start)s)
+select kafka_exactly.give_back(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(start)s,
+                               %(failing)s::bigint[], %(attempts)s::integer[], %(for_s)s::double precision[])
+
+-- name: failing
+select f.record_offset, f.attempts, extract(epoch from clock_timestamp() - f.since)::double precision
+  from kafka_exactly.claim c join kafka_exactly.failing f using (partition_id)
+ where c.claim_id = %(claim)s and c.state = 'open' and f.record_offset >= c.range_start and f.record_offset < c.range_stop
+ order by f.record_offset
 
 -- name: raise_doubt
 select kafka_exactly.raise_doubt(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(first)s, %(stop)s, %(reason)s,
