@@ -59,7 +59,8 @@ class Patience:
         self._plan = plan
         self._of: dict[str, Seen] = defaultdict(lambda: Seen(0.0))
         self._since: dict[Key, float] = {}
-        """When anybody's tries began of a record that has failed, and provably had no effect."""
+        """When anybody's tries began of a record that has failed, and provably had no effect: in the world's time, because the
+        clocks of those who have it one after the other run at different rates."""
         self.violate: Callable[[str], None] = lambda _: None
 
     def opened(self, process: Process) -> None:
@@ -94,7 +95,8 @@ class Patience:
         """And provably had no effect, or is a doubt."""
         seen = self._of[process.name]
         tries = seen.waiting[keys[0]]
-        self._since[keys[0]] = min(tries.from_s, self._since.get(keys[0], tries.from_s))
+        began_s = tries.from_s / process.rate
+        self._since[keys[0]] = min(began_s, self._since.get(keys[0], began_s))
         tries.count, tries.in_vain = tries.count + 1, tries.in_vain + 1
         seen.failed.add(keys[0])
         seen.ended_s = process.now()
@@ -121,10 +123,9 @@ class Patience:
         tries = max((t for t in seen.waiting.values() if key in t.keys), key=lambda t: t.last, default=None)
         if tries is None or seen.succeeded > tries.first:
             return
-        if (
-            now - self._since.get(tries.keys[0], now) >= self._plan.choices.outage_grace_s
-            and tries.last == seen.calls
-        ):
+        world_s = process.kernel.now
+        span_s = (world_s - self._since.get(tries.keys[0], world_s)) * (1 + self._plan.skew)
+        if span_s >= self._plan.choices.outage_grace_s - 1e-6 and tries.last == seen.calls:
             return
         ordered = self._plan.kind in (Kind.UNIT, Kind.LEDGER)
         alone = seen.failed == {tries.keys[0]} and (ordered or not more)
