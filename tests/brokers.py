@@ -128,7 +128,7 @@ class RealCluster:
 
     def end_session(self, group_id: str, slot: str) -> None:
         admin = self.admin()
-        eventually(lambda: slot not in admin.group(group_id).instances, 20)
+        eventually(lambda: slot not in admin.instances(group_id), 20)
 
     def consumers(self, settings: KafkaSettings) -> Consumers:
         return KafkaConsumers(settings)

@@ -16,7 +16,7 @@ from airflow_kafka_exactly.adapters.guard import BootClock
 from airflow_kafka_exactly.adapters.memory.channel import MemoryChannel, MemoryNetwork, MemoryServer
 from airflow_kafka_exactly.adapters.memory.election import MemoryDirectory, MemoryElection, MemoryZooKeeper
 from airflow_kafka_exactly.errors import StaleEpoch, Unavailable
-from airflow_kafka_exactly.ports import GroupFacts, KafkaAdmin, KnownIds, LeaderLink, OverdueLife, TopicFacts
+from airflow_kafka_exactly.ports import KafkaAdmin, KnownIds, LeaderLink, OverdueLife, TopicFacts
 from airflow_kafka_exactly.protocol.claims import Life, OrphanCommit, OrphanState
 from airflow_kafka_exactly.protocol.identity import range_digests
 from airflow_kafka_exactly.protocol.record import OffsetRange, Partition
@@ -185,8 +185,8 @@ class ScriptedAdmin:
     def end_offsets(self, topics: Sequence[str]) -> Mapping[Partition, int]:
         return {}
 
-    def group(self, group_id: str) -> GroupFacts:
-        return GroupFacts(self.empty, ())
+    def instances(self, group_id: str) -> tuple[str, ...]:
+        return () if self.empty else ("dag.task",)
 
     def committed(self, group_id: str, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         if self.down:
@@ -194,9 +194,10 @@ class ScriptedAdmin:
         return dict(self.offsets)
 
     def alter(self, group_id: str, offsets: Mapping[Partition, int]) -> Mapping[Partition, bool]:
-        self.altered.append(offsets)
-        self.offsets.update(offsets)
-        return dict.fromkeys(offsets, True)
+        if self.empty:
+            self.altered.append(offsets)
+            self.offsets.update(offsets)
+        return dict.fromkeys(offsets, self.empty)
 
 
 class Contenders:

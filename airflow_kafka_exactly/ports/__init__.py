@@ -19,7 +19,6 @@ from airflow_kafka_exactly.ports.election import (
 from airflow_kafka_exactly.ports.kafka import (
     Consumers,
     GroupConsumer,
-    GroupFacts,
     KafkaAdmin,
     Polled,
     RebalanceListener,
@@ -50,7 +49,6 @@ __all__ = [
     "EvidenceLedger",
     "FilterSnapshot",
     "GroupConsumer",
-    "GroupFacts",
     "KafkaAdmin",
     "KnownIds",
     "LeaderHandler",

@@ -76,13 +76,6 @@ class TopicFacts:
     partitions: int
 
 
-@dataclass(frozen=True, slots=True)
-class GroupFacts:
-    empty: bool
-    instances: tuple[str, ...]
-    """`group.instance.id` of each member, "" for a dynamic one."""
-
-
 class KafkaAdmin(Protocol):
     """What is asked of the cluster beside consuming."""
 
@@ -95,11 +88,14 @@ class KafkaAdmin(Protocol):
         """The last stable offsets, of all partitions."""
         ...
 
-    def group(self, group_id: str) -> GroupFacts: ...
+    def instances(self, group_id: str) -> tuple[str, ...]:
+        """The `group.instance.id` of each member, "" for a dynamic one. For workers: see the adapter for what it may cost."""
+        ...
+
     def committed(self, group_id: str, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Partitions without a committed offset, or whose topic is a new one of the same name, are left out."""
         ...
 
     def alter(self, group_id: str, offsets: Mapping[Partition, int]) -> Mapping[Partition, bool]:
-        """Of an empty group, or it is refused (False)."""
+        """Of an empty group, or it is refused (False): which is how one learns whether a group is empty."""
         ...

@@ -32,6 +32,7 @@ class GroupView:
     topic_ids: Mapping[str, str]
     """By topic name, today; topics that do not exist are missing."""
     empty: bool
+    """As far as is known: until an alter of it is refused."""
     frontiers: Mapping[Partition, int]
 
 

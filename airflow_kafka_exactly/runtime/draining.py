@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 READ_BACK_EVERY_S = 10.0
 """Groups without open orphans are read back so often: a lower offset opens drained rows again."""
 
+REFUSED_FOR_S = 5.0
+"""So long a group whose alter Kafka refused counts as one with members, who are told instead."""
+
 DELETED = "its topic was deleted before its payload was stored"
 
 Admins = Callable[[str], KafkaAdmin | None]
@@ -35,6 +38,7 @@ class Draining:
         self._world, self._leading, self._admins = world, leading, admins
         self._drains: dict[str, Drain] = {}
         self._read_at: dict[str, float] = {}
+        self._refused_at: dict[str, float] = {}
         self._behind: dict[str, Mapping[Partition, int]] = {}
         self.reasons: Mapping[str, str] = {}
         """Why a group's orphan commits still wait, for people."""
@@ -70,13 +74,14 @@ class Draining:
         self._close_lost(group, admin)
         open_now = {orphan.orphan_id: orphan for orphan in orphans}
         reason = ""
-        for _ in range(2):  # an alter is followed by one more look: only what is read back counts
+        # An alter is followed by one more look: only what is read back counts, and members are told when it was refused.
+        for _ in range(2):
             committed = self._read_back(group, admin, open_now)
             if not open_now:
                 self._remind(group, committed)
                 return ""
-            altered, reason = self._carry_out(group, admin, self._view(group, admin, committed), open_now)
-            if not altered:
+            tried, reason = self._carry_out(group, admin, self._view(group, admin, committed), open_now)
+            if not tried:
                 break
         return reason if open_now else ""
 
@@ -124,18 +129,21 @@ class Draining:
         return committed
 
     def _view(self, group: str, admin: KafkaAdmin, committed: Mapping[Partition, int]) -> GroupView:
-        """The frontiers last: an alter may not pass them (S2)."""
-        empty = admin.group(group).empty
+        """The frontiers last: an alter may not pass them (S2). A group counts as empty until Kafka has refused its alter: the
+        question whether it is ends the process when its coordinator does not answer (librdkafka issue 4605)."""
+        refused_s = self._world.clock.now() - self._refused_at.get(group, float("-inf"))
         topic_ids = _topic_ids(admin, {partition.topic for partition in self._world.ledger.progress(group)})
         frontiers = self._world.ledger.progress(group)
-        return GroupView(committed=committed, topic_ids=topic_ids, empty=empty, frontiers=frontiers)
+        return GroupView(
+            committed=committed, topic_ids=topic_ids, empty=refused_s >= REFUSED_FOR_S, frontiers=frontiers
+        )
 
     def _carry_out(
         self, group: str, admin: KafkaAdmin, view: GroupView, open_now: dict[int, OrphanCommit]
     ) -> tuple[bool, str]:
-        """Whether an offset was altered, and why anything still waits."""
+        """Whether an alter was tried, and why anything still waits."""
         drain = self._drains.setdefault(group, Drain(group))
-        altered, reasons = False, []
+        tried, reasons = False, []
         for action in drain.plan(tuple(open_now.values()), view, self._world.clock.now()):
             self._leading.must_lead()
             match action:
@@ -145,12 +153,13 @@ class Draining:
                 case Tell(partitions=partitions):
                     self._tell(group, partitions)
                 case Alter(offsets=offsets):
-                    answers = admin.alter(group, offsets)
-                    altered = any(answers.values())
+                    answers, tried = admin.alter(group, offsets), True
+                    if not any(answers.values()):
+                        self._refused_at[group] = self._world.clock.now()
                     reasons += [f"Kafka refused to alter {p}" for p, ok in answers.items() if not ok]
                 case Wait(reason=reason):
                     reasons.append(reason)
-        return altered, "; ".join(reasons) or "told the members to commit again"
+        return tried, "; ".join(reasons) or "told the members to commit again"
 
     def _without_kafka(self, group: str, orphans: Sequence[OrphanCommit]) -> str:
         """Draining by alter and by reading back is left to others: a member's accepted offset commit clears the rows, and so

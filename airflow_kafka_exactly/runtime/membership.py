@@ -99,7 +99,8 @@ class Membership:
         self.cluster_id = ports.admin.cluster_id()
         ports.admin.topics(kafka.topics)
         ports.directory.leader_address()  # whoever that is: none is waited for later
-        self._refuse_strangers()
+        if self._kind is LifeKind.WORKER:
+            self._refuse_strangers()
         self.background.check()  # told to stop meanwhile: no life is opened
         self.life = self._open_life()
         shared = Shared(
@@ -127,9 +128,10 @@ class Membership:
         self._entered = True
 
     def _refuse_strangers(self) -> None:
-        """A member without a `group.instance.id` is not one of ours: it would take partitions and commit what it likes."""
-        group = self.ports.admin.group(self.settings.kafka.group_id)
-        if "" in group.instances:
+        """A member without a `group.instance.id` is not one of ours: it would take partitions and commit what it likes. Only
+        workers look, which is before anything waits in a triggerer: this question ends the process, with everybody's triggers,
+        when the group's coordinator does not answer (librdkafka issue 4605)."""
+        if "" in self.ports.admin.instances(self.settings.kafka.group_id):
             raise GroupInUse(
                 f"consumer group {self.settings.kafka.group_id!r} has members that are not of this package (no "
                 "group.instance.id): stop them, or give the operator a group_id of its own."

@@ -129,7 +129,7 @@ async def until(what: str, condition: Callable[[], Any], deadline_s: float = 45.
 def in_kafka(world: World) -> int:
     """Members of the group that Kafka knows of, without the one that keeps a slot busy."""
     with wiring.member_ports(world.services, world.kafka_settings(), guarded=False) as ports:
-        return len([slot for slot in ports.admin.group(world.group).instances if slot.startswith("joins-")])
+        return len([slot for slot in ports.admin.instances(world.group) if slot.startswith("joins-")])
 
 
 def waiting(world: World) -> int:

@@ -110,7 +110,7 @@ def lives(world: World) -> list[Any]:
 def waits(world: World) -> bool:
     """A trigger's life is the slot's current one, and Kafka has its member."""
     with wiring.member_ports(world.services, world.kafka_settings(), guarded=False) as ports:
-        in_group = ports.admin.group(world.group).instances == (SLOT,)
+        in_group = ports.admin.instances(world.group) == (SLOT,)
     return in_group and any(m["kind"] == "trigger" and m["state"] == "current" for m in lives(world))
 
 
@@ -138,7 +138,7 @@ async def test_case_07_a_cancelled_trigger_frees_its_consumer(
 
 def empty(world: World) -> bool:
     with wiring.member_ports(world.services, world.kafka_settings(), guarded=False) as ports:
-        return bool(ports.admin.group(world.group).empty)
+        return ports.admin.instances(world.group) == ()
 
 
 async def test_case_07_also_when_it_is_cancelled_while_it_opens(

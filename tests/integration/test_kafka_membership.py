@@ -270,12 +270,12 @@ def test_case_07_a_consumer_closed_before_it_ever_polled_ends_too(kafka: str) ->
     topic = cluster.topic(2)
     ours = settings(cluster, topic)
     admin = cluster.admin()
-    eventually(lambda: admin.group(ours.group_id).empty)
+    eventually(lambda: admin.instances(ours.group_id) == ())
     consumers = KafkaConsumers(ours)
     consumers.admin.cluster_id()  # its client is there from now on
     before = client_threads()
     member = TestMember(consumers)
-    eventually(lambda: admin.group(ours.group_id).instances)
+    eventually(lambda: admin.instances(ours.group_id))
     time.sleep(1)  # the assignment follows without a sign that could be waited for
     begun = time.monotonic()
     member.consumer.close()

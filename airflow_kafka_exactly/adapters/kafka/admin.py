@@ -12,8 +12,6 @@ from typing import Any, Final, TypeVar
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupState,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -26,7 +24,7 @@ from airflow_kafka_exactly.adapters.kafka import metadata
 from airflow_kafka_exactly.adapters.kafka.config import admin_config
 from airflow_kafka_exactly.adapters.kafka.trouble import Trouble
 from airflow_kafka_exactly.errors import TopicMissing, Unavailable
-from airflow_kafka_exactly.ports import GroupFacts, TopicFacts
+from airflow_kafka_exactly.ports import TopicFacts
 from airflow_kafka_exactly.protocol.record import Partition
 
 log = logging.getLogger(__name__)
@@ -78,7 +76,7 @@ class ClusterAdmin:
         partitions = [Partition(t.topic_id, n, t.topic) for t in facts.values() for n in range(t.partitions)]
         return self.latest(partitions)
 
-    def group(self, group_id: str) -> GroupFacts:
+    def instances(self, group_id: str) -> tuple[str, ...]:
         def ask() -> Any:
             asked = self._kafka().describe_consumer_groups([group_id], request_timeout=self._timeout_s)
             return self._answer(asked[group_id])
@@ -86,9 +84,8 @@ class ClusterAdmin:
         try:
             group = self._from_coordinator(ask)
         except _NoSuchGroup:
-            return GroupFacts(True, ())
-        instances = tuple(sorted(member.group_instance_id or "" for member in group.members))
-        return GroupFacts(group.state in {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}, instances)
+            return ()
+        return tuple(sorted(member.group_instance_id or "" for member in group.members))
 
     def committed(self, group_id: str, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         notes = self._committed(group_id, self._current(partitions))
@@ -104,15 +101,12 @@ class ClusterAdmin:
             return dict.fromkeys(offsets, False)
         notes = self._committed(group_id, current)
         wanted = [_altered(partition, offsets[partition], notes.get(partition)) for partition in current]
-        asked = self._kafka().alter_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group_id, wanted)], request_timeout=self._timeout_s
-        )
         try:
-            answer = self._answer(asked[group_id])
+            answers = self._from_coordinator(lambda: self._write_offsets(group_id, wanted))
         except (_Refused, _NoSuchGroup) as refusal:
             log.info("Kafka refused to alter offsets of group %r: %s", group_id, refusal)
             return dict.fromkeys(offsets, False)
-        accepted = {(tp.topic, tp.partition) for tp in answer.topic_partitions or () if tp.error is None}
+        accepted = {(tp.topic, tp.partition) for tp in answers if tp.error is None}
         return {p: p in current and (p.topic, p.number) in accepted for p in offsets}
 
     # -- for the consumer ----------------------------------------------------------------------------------------------
@@ -188,20 +182,36 @@ class ClusterAdmin:
         return found
 
     def _read_offsets(self, group_id: str, names: Iterable[tuple[str, int]]) -> list[TopicPartition]:
-        """Asked by a consumer that never joins: the admin client's own question ends the whole *process* when the group's
-        coordinator starts or has moved (librdkafka issue 5040; seen with confluent-kafka 2.16)."""
-        config = {**self._config, "group.id": group_id, "enable.auto.commit": False, "logger": log}
-        reader = self._trouble.opening(Consumer, {**config, "error_cb": self._trouble.heard})
-        try:
-            offsets = reader.committed([TopicPartition(*name) for name in names], timeout=self._timeout_s)
-        except KafkaException as failed:
-            reader.poll(0)  # its news of the brokers
-            self._trouble.raise_hopeless()
-            raise self._named(failed.args[0]) from failed
+        wanted = [TopicPartition(*name) for name in names]
+        offsets = self._as_stranger(
+            group_id, lambda reader: reader.committed(wanted, timeout=self._timeout_s)
+        )
         for tp in offsets:
             if tp.error is not None:
                 raise self._named(tp.error)
         return offsets
+
+    def _write_offsets(self, group_id: str, wanted: list[TopicPartition]) -> list[TopicPartition]:
+        """Kafka takes an offset from who is no member only while the group has none."""
+        return self._as_stranger(group_id, lambda writer: writer.commit(offsets=wanted, asynchronous=False))
+
+    def _as_stranger(
+        self, group_id: str, ask: Callable[[Consumer], list[TopicPartition]]
+    ) -> list[TopicPartition]:
+        """Ask a group's coordinator by a consumer that never joins. The admin client's own questions to a coordinator end the
+        whole *process* when it starts, has moved or does not answer (librdkafka issues 4605 and 5040; both seen with
+        confluent-kafka 2.16)."""
+        config = {**self._config, "group.id": group_id, "enable.auto.commit": False, "logger": log}
+        config["session.timeout.ms"] = int(
+            self._timeout_s * 1000
+        )  # how long a commit waits for a coordinator
+        client = self._trouble.opening(Consumer, {**config, "error_cb": self._trouble.heard})
+        try:
+            return ask(client)
+        except KafkaException as failed:
+            client.poll(0)  # its news of the brokers
+            self._trouble.raise_hopeless()
+            raise self._named(failed.args[0]) from failed
 
     def _from_coordinator(self, ask: Callable[[], T]) -> T:
         """A group's coordinator that starts or moves is asked again: a cluster's first group waits for its offsets topic."""

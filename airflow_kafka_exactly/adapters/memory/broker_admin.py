@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_kafka_exactly.adapters.memory.group import Committed
 from airflow_kafka_exactly.errors import TopicMissing
-from airflow_kafka_exactly.ports import GroupFacts, TopicFacts
+from airflow_kafka_exactly.ports import TopicFacts
 from airflow_kafka_exactly.protocol.record import Partition
 
 if TYPE_CHECKING:
@@ -34,12 +34,11 @@ class MemoryAdmin:
             found = [self._broker.topic(name) for name in topics]
             return {t.partition(n): log.stable for t in found for n, log in enumerate(t.logs)}
 
-    def group(self, group_id: str) -> GroupFacts:
+    def instances(self, group_id: str) -> tuple[str, ...]:
         self._broker.answer()
         with self._broker.news:
             group = self._broker.group(group_id)
-            instances = ("",) * group.dynamic_members + tuple(sorted(group.members))
-            return GroupFacts(not instances, instances)
+            return ("",) * group.dynamic_members + tuple(sorted(group.members))
 
     def committed(self, group_id: str, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         self._broker.answer()

@@ -62,7 +62,7 @@ def test_a_closed_consumer_keeps_its_place_until_its_session_ends(cluster: Clust
     one, two = member(ours, "dag.task[0]"), member(ours, "dag.task[1]")
     one.poll_until(lambda: together(two) and all_owned([one, two], 2), within_s=30)
     one.consumer.close()
-    assert cluster.admin().group(ours.group_id).instances == ("dag.task[0]", "dag.task[1]")
+    assert cluster.admin().instances(ours.group_id) == ("dag.task[0]", "dag.task[1]")
     again = member(ours, "dag.task[0]")
     again.poll_until(lambda: together(two) and all_owned([again, two], 2))
     again.consumer.close()
@@ -189,11 +189,10 @@ def test_the_admin_sees_topics_ends_and_groups(cluster: Cluster, member: Member)
         lambda: admin.end_offsets([topic]) == {first: 2, second: 1}
     )  # a marker follows its transaction
     assert admin.cluster_id() == admin.cluster_id() != ""
-    assert admin.group(ours.group_id).empty
+    assert admin.instances(ours.group_id) == ()
     one = member(ours)
     one.poll_until(lambda: one.owns(0, 1))
-    assert admin.group(ours.group_id).instances == ("dag.task[0]",)
-    assert not admin.group(ours.group_id).empty
+    assert admin.instances(ours.group_id) == ("dag.task[0]",)
 
 
 def test_the_offsets_of_an_empty_group_alone_can_be_altered(cluster: Cluster, member: Member) -> None:
