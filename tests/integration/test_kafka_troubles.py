@@ -64,11 +64,11 @@ def test_case_21_an_unreachable_broker_is_named_in_time(servers: str) -> None:
     assert servers.split(":", maxsplit=1)[0] in str(caught.value), "says which broker"
 
 
-@pytest.mark.parametrize("ask", ["cluster_id", "group", "end_offsets", "committed"])
+@pytest.mark.parametrize("ask", ["cluster_id", "instances", "end_offsets", "committed"])
 def test_case_21_every_question_to_an_unreachable_broker_ends_in_time(ask: str) -> None:
     admin = ClusterAdmin("kafka_prod", {"bootstrap.servers": "127.0.0.1:1"}, request_timeout_s=1)
     arguments: dict[str, tuple[object, ...]] = {
-        "group": ("g",),
+        "instances": ("g",),
         "end_offsets": (["t"],),
         "committed": ("g", []),
     }

@@ -35,7 +35,7 @@ QUIET = (
     "zookeeper.",
     "kafka.cluster_id",
     "kafka.topics",
-    "kafka.group",
+    "kafka.instances",
     "kafka.committed",
     "ledger.groups",
     "ledger.facts_of",
