@@ -113,3 +113,9 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield (node.module or "").partition(".")[0]
+
+
+def test_migrations_are_numbered_without_a_gap_or_a_double() -> None:
+    """A number that two changes took is run for one of them only."""
+    found = sorted(path.name for path in (PACKAGE / "adapters/postgres/migrations").glob("*.sql"))
+    assert [name.split("_")[0] for name in found] == [f"{n:03}" for n in range(1, len(found) + 1)]
