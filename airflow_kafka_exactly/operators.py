@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 DEFER_WHEN_IDLE_S = 1.5
 STAY_S = 300.0
 """So long a task is idle in its worker before it asks again whether a triggerer has room for it."""
-OPEN_WITHIN_S, OPEN_AGAIN_S = 60.0, 2.0
+OPEN_WITHIN_S, OPEN_AGAIN_S = 10.0, 2.0
 """So long a task tries to begin while a service is away, and how often."""
 BUSY_AGAIN_S = 10.0
 """When it finds its slot busy there."""

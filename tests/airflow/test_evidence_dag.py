@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import stage
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput, TaskDeferred
 from doubts import NO_CHECK, PAYMENTS, JustDoubts, collision, raised, raw, vote, window
 
@@ -220,14 +221,14 @@ async def test_the_trigger_yields_one_event_and_leaves_the_loop_free(monkeypatch
     assert events == [{"doubts": [1], "waiting": {}}]
 
 
-async def test_case_21_the_trigger_reports_a_missing_connection_instead_of_dying(
+async def test_case_21_the_trigger_reports_a_wrong_setting_instead_of_dying(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__KAFKA_EXACTLY__LEDGER_CONN_ID", "nobody")
+    stage.define(monkeypatch, {stage.LEDGER: {"conn_type": "postgres", "host": "127.0.0.1"}})
     (event,) = [event.payload async for event in EvidenceTrigger([1], 5.0).run()]
     assert event["final"] is True
-    assert "connection 'nobody'" in event["error"]
-    with pytest.raises(AirflowFailException, match="connection 'nobody'"):
+    assert "field 'schema'" in event["error"]
+    with pytest.raises(AirflowFailException, match="field 'schema'"):
         GatherDoubts(task_id="g").ripened({}, event)
 
 
