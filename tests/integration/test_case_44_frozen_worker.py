@@ -70,7 +70,9 @@ def wake(frozen: subprocess.Popen[bytes], guard: int, step: str) -> None:
     else:
         os.kill(frozen.pid, signal.SIGCONT)
         assert frozen.wait(60) == 0, "it has looked at its trust window, and stopped"
-        os.kill(guard, signal.SIGCONT)
+        eventually(
+            "its guard, which is still stopped, went with it", lambda: not Path(f"/proc/{guard}").exists()
+        )
 
 
 @pytest.mark.parametrize("step", victim.FROZEN)
