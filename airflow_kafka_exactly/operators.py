@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -24,7 +24,6 @@ from airflow_kafka_exactly.errors import (
 )
 from airflow_kafka_exactly.failures import as_airflows, until_deadline
 from airflow_kafka_exactly.functions import reference_of, resolve
-from airflow_kafka_exactly.parameters import arguments_of, check_numbers, name_of, place_of, topics_of
 from airflow_kafka_exactly.protocol.claims import CheckReference, LifeKind
 from airflow_kafka_exactly.protocol.lost import ON_LOST_RECORDS
 from airflow_kafka_exactly.protocol.summary import Summary
@@ -168,7 +167,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
             raise ConfigurationError(
                 "give either apply_function (per record) or apply_function_batch (per batch)"
             )
-        check_numbers(vars(self))
+        parameters.check_numbers(vars(self))
         for given in (self.apply_function, self.apply_function_batch, self.check):
             if given is not None and not isinstance(given, str):
                 refuse_idle(given)
@@ -177,11 +176,11 @@ class KafkaExactlyOnceOperator(BaseOperator):
 
     def _take_rendered(self) -> None:
         """What the templates have become."""
-        self.topics = topics_of(self.topics)
+        self.topics = parameters.topics_of(self.topics)
         if self.group_id is not None:
-            self.group_id = name_of("group_id", self.group_id)
-        self.kafka_config_id = name_of("kafka_config_id", self.kafka_config_id)
-        self.apply_function_args, self.apply_function_kwargs = arguments_of(
+            self.group_id = parameters.name_of("group_id", self.group_id)
+        self.kafka_config_id = parameters.name_of("kafka_config_id", self.kafka_config_id)
+        self.apply_function_args, self.apply_function_kwargs = parameters.arguments_of(
             self.apply_function_args, self.apply_function_kwargs
         )
 
@@ -215,7 +214,6 @@ class KafkaExactlyOnceOperator(BaseOperator):
                 # A retry would begin anew: count again, and forget how far it was to go.
                 log.warning("back to the triggerer, which waits for it: %s", away)
                 self._wait(context, summary, until, deadline)
-                raise
 
     def on_kill(self) -> None:
         """Finish the record in hand, give the rest back, sign off. Called from Airflow's signal handler, at any moment."""
@@ -283,13 +281,13 @@ class KafkaExactlyOnceOperator(BaseOperator):
             self._wait(context, summary, until, deadline)
         return summary.as_dict()
 
-    def _wait(self, context: Any, summary: Summary, until: Until, deadline: float | None) -> None:
+    def _wait(self, context: Any, summary: Summary, until: Until, deadline: float | None) -> NoReturn:
         self.defer(
             trigger=ConsumeTrigger(
                 kafka_config_id=self.kafka_config_id,
                 group_id=self._group(context["ti"]),
                 topics=list(self.topics),
-                **place_of(context["ti"]),
+                **parameters.place_of(context["ti"]),
                 session_timeout_s=self.session_timeout,
                 max_batch_records=self.max_batch_size,
                 on_busy=self.on_busy,
@@ -328,7 +326,7 @@ class KafkaExactlyOnceOperator(BaseOperator):
             on_lost_records=self.on_lost_records,
         )
         return MemberSettings(
-            **place_of(ti),
+            **parameters.place_of(ti),
             kafka=kafka,
             lease=lease,
             max_batch_records=self.max_batch_size,

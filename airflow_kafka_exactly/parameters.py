@@ -47,15 +47,6 @@ def _whole(least: int, most: int | None = None, *, optional: bool = False) -> Ca
     return check
 
 
-def warn_if_short(execution_timeout: timedelta | None, outage_grace_s: float) -> None:
-    if execution_timeout is not None and execution_timeout.total_seconds() <= outage_grace_s:
-        log.warning(
-            "execution_timeout (%.0f s) is not longer than outage_grace (%.0f s): a record that alone fails ends several runs of "
-            "this task before it becomes a dead letter",
-            *(execution_timeout.total_seconds(), outage_grace_s),
-        )
-
-
 def _seconds(least: float, most: float = math.inf, *, optional: bool = False) -> Callable[[str, Any], None]:
     def check(name: str, value: Any) -> None:
         if optional and value is None:
@@ -135,6 +126,15 @@ def _json(name: str, value: Any) -> None:
         ) from error
     if _ZERO.search(text):
         raise _refuse(name, value, "text with a zero byte cannot be kept: give it in another form")
+
+
+def warn_if_short(execution_timeout: timedelta | None, outage_grace_s: float) -> None:
+    if execution_timeout is not None and execution_timeout.total_seconds() <= outage_grace_s:
+        log.warning(
+            "execution_timeout (%.0f s) is not longer than outage_grace (%.0f s): a record that alone fails ends several runs of "
+            "this task before it becomes a dead letter",
+            *(execution_timeout.total_seconds(), outage_grace_s),
+        )
 
 
 def place_of(ti: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def scene(addresses: tuple[str, str, str], records: int, batch: int, commit_ever
         batch=batch,
         commit_every_s=commit_every_s,
     )
-    with database(postgres, name), _topic(kafka, name):
+    with database(postgres, name), topic(kafka, name, PARTITIONS):
         migrate(plan.services().ledger)
         _produce(plan)
         with _leader(plan):
@@ -81,17 +81,7 @@ def run(name: str, plan: Plan) -> float:
     """One run of one contestant, in a group of its own: its seconds. Fails when it did not see every record exactly once."""
     plan = replace(plan, group=f"{name}_{uuid.uuid4().hex[:12]}")
     with tempfile.TemporaryDirectory(prefix="kafka-exactly-airflow-") as home:
-        done = subprocess.run(
-            [sys.executable, "-m", "contest", name],
-            env=_environment() | {"AIRFLOW_HOME": home},
-            input=plan.as_json() + "\n",
-            capture_output=True,
-            text=True,
-            timeout=RUN_TIMEOUT_S,
-            check=False,
-        )
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-4000:]}")
+        done = program(["contest", name], plan.as_json(), RUN_TIMEOUT_S, AIRFLOW_HOME=home)
     answer = json.loads(done.stdout.splitlines()[-1])
     committed = _committed(plan)
     if (answer["records"], committed) != (plan.records, plan.records):
@@ -115,6 +105,24 @@ def _committed(plan: Plan) -> int:
     return sum(tp.offset for tp in found if tp.offset >= 0)
 
 
+def program(
+    arguments: Sequence[str], told: str, timeout_s: float, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A program of this folder's in a process of its own, which is told its plan and prints its answer last."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env=_environment() | environment,
+        input=told + "\n",
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-4000:]}")
+    return done
+
+
 def _environment() -> dict[str, str]:
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path}
@@ -131,9 +139,9 @@ def database(postgres: str, name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _topic(kafka: str, name: str) -> Iterator[None]:
+def topic(kafka: str, name: str, partitions: int) -> Iterator[None]:
     admin = AdminClient({"bootstrap.servers": kafka})
-    admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(_WAIT_S)
+    admin.create_topics([NewTopic(name, partitions, 1)])[name].result(_WAIT_S)
     try:
         yield
     finally:

@@ -7,25 +7,18 @@ they cost, how many of them had to stay in their workers, and whether the others
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
-from confluent_kafka.admin import AdminClient, NewTopic
-from scene import database, services
+from scene import database, program, services, topic
 from waiting.plan import Plan
 
 from airflow_kafka_exactly.adapters.postgres import migrate
 from airflow_kafka_exactly.settings import LedgerSettings
 
-_WAIT_S, _MORE_S = 60.0, 120.0
+_MORE_S = 120.0
 
 
 def main() -> None:
@@ -49,7 +42,8 @@ def measure(addresses: tuple[str, str, str], *, triggers: int, groups: int, **li
     """One run on these services: Kafka, ZooKeeper, PostgreSQL."""
     kafka, zookeeper, postgres = addresses
     name = f"waiting_{uuid.uuid4().hex[:12]}"
-    with database(postgres, name), _topic(kafka, name, partitions=3 * -(-triggers // groups)):
+    # So many partitions that each member of a group has three, led by different brokers.
+    with database(postgres, name), topic(kafka, name, partitions=3 * -(-triggers // groups)):
         where = psycopg.conninfo.conninfo_to_dict(postgres)
         login = f"{where['user']}:{where['password']}@{where['host']}:{where['port']}"
         plan = Plan(
@@ -67,31 +61,9 @@ def measure(addresses: tuple[str, str, str], *, triggers: int, groups: int, **li
 
 
 def _run(plan: Plan) -> dict[str, Any]:
-    paths = [str(Path(__file__).parent), *filter(None, sys.path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "waiting"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        input=plan.as_json() + "\n",
-        capture_output=True,
-        text=True,
-        timeout=plan.start_s + plan.watch_s + _MORE_S,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"the triggers' process failed:\n{done.stderr[-4000:]}")
+    done = program(["waiting"], plan.as_json(), plan.start_s + plan.watch_s + _MORE_S)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return {**answer, "said_no_room": done.stderr.count("no room for one more waiting member")}
-
-
-@contextlib.contextmanager
-def _topic(kafka: str, name: str, partitions: int) -> Iterator[None]:
-    """So many that each member of a group has three, led by different brokers."""
-    admin = AdminClient({"bootstrap.servers": kafka})
-    admin.create_topics([NewTopic(name, partitions, 1)])[name].result(_WAIT_S)
-    try:
-        yield
-    finally:
-        admin.delete_topics([name])[name].result(_WAIT_S)
 
 
 if __name__ == "__main__":

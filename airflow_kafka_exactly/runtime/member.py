@@ -73,10 +73,7 @@ class Member:
         rest: VotedBatch | None = voted
         while rest is not None and not self._enough():
             piece, rest = rest.cut(self._left())
-            for one in piece.alone():
-                if one.partition in self._later:
-                    self._later[one.partition].append(one)
-            self._work_on(piece.only(lambda partition: partition not in self._later))
+            self._work_on(self._put_off(piece) if self._later else piece)
 
     def _work_on(self, voted: VotedBatch) -> None:
         hand = self._in.poller.hand
@@ -140,10 +137,10 @@ class Member:
 
     def _run_all(self, claims: Sequence[Claim], part: HeldPart) -> int | None:
         """Returns where the rest begins that is tried later: it is given back."""
-        for claim in claims:
+        for ran, claim in enumerate(claims, 1):
             start = self._run(claim, part)
             if start is not None:
-                for after in claims[claims.index(claim) + 1 :]:
+                for after in claims[ran:]:
                     self._in.background.persist(
                         partial(self._ledger.give_back, self._in.life, after.claim_id, after.range.start),
                         "giving back",
@@ -167,6 +164,13 @@ class Member:
         self._in.summary.count("polled", -len(rest))  # they will be claimed, and counted, again
         self._later[rest.partition] = deque([rest])
         self._in.poller.hand.wait(rest.partition, True)
+
+    def _put_off(self, voted: VotedBatch) -> VotedBatch:
+        """What was voted on before its partition had to wait joins those that wait. Returns the rest."""
+        for one in voted.alone():
+            if one.partition in self._later:
+                self._later[one.partition].append(one)
+        return voted.only(lambda partition: partition not in self._later)
 
     def _try_again(self) -> bool:
         """The partition that has waited longest, once its time has come."""

@@ -77,6 +77,8 @@ class ClusterAdmin:
         return self.latest(partitions)
 
     def instances(self, group_id: str) -> tuple[str, ...]:
+        """Not for a triggerer: the admin client has to be asked (see `_as_stranger`), because a consumer is not told this."""
+
         def ask() -> Any:
             asked = self._kafka().describe_consumer_groups([group_id], request_timeout=self._timeout_s)
             return self._answer(asked[group_id])
@@ -202,9 +204,8 @@ class ClusterAdmin:
         whole *process* when it starts, has moved or does not answer (librdkafka issues 4605 and 5040; both seen with
         confluent-kafka 2.16)."""
         config = {**self._config, "group.id": group_id, "enable.auto.commit": False, "logger": log}
-        config["session.timeout.ms"] = int(
-            self._timeout_s * 1000
-        )  # how long a commit waits for a coordinator
+        # How long a commit waits for a coordinator.
+        config["session.timeout.ms"] = int(self._timeout_s * 1000)
         client = self._trouble.opening(Consumer, {**config, "error_cb": self._trouble.heard})
         try:
             return ask(client)
