@@ -170,10 +170,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A record, or a unit that begins with it, that was tried in vain and provably had no effect: how often so far, and since how
-    long it fails."""
+    """A record, or a unit, that was tried in vain and provably had no effect: how often so far, and since how long it fails.
+    Whoever tries next may have another unit that begins with the same record: this is of all up to `stop`."""
 
     offset: int
+    stop: int
     attempts: int
     for_s: float
 

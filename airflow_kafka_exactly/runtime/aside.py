@@ -22,12 +22,18 @@ class Case:
     unknown: bool = False
 
     @property
+    def end(self) -> int:
+        """Of its records, without the gap that may follow them."""
+        return self.records[-1].offset + 1
+
+    @property
     def failing(self) -> bool:
         """Tried in vain, and provably without an effect."""
         return bool(self.history.attempts) and not (self.applied or self.unknown)
 
     def told(self, now: float) -> Failing:
-        return Failing(self.records[0].offset, self.history.all_attempts, now - self.history.since)
+        history = self.history
+        return Failing(self.records[0].offset, self.end, history.all_attempts, now - history.since)
 
 
 @dataclass(slots=True)

@@ -191,7 +191,7 @@ class Runner:
     def _deal_with(self, claim: Claim, records: Sequence[Record], stop: int) -> bool:
         """Try until it is applied or in doubt, or its attempts are used up: then it is put aside until it is clear whose fault
         that is. False when the claim is to be left."""
-        key, now = (claim.partition, records[0].offset), self._of.clock.now()
+        key, now = (claim.partition, records[0].offset, records[-1].offset), self._of.clock.now()
         suspect = self._breaker.suspect(key)
         if suspect is not None and not self._breaker.again(suspect):
             self._aside.cases.append(
@@ -258,7 +258,7 @@ class Runner:
             self._told = {failing.offset: failing for failing in told}
         before = self._told.get(case.records[0].offset)
         history.told = True
-        if before is not None:
+        if before is not None and before.stop >= case.end:
             history.attempts_before = before.attempts
             history.failing_since = self._of.clock.now() - before.for_s
 

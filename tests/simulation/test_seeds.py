@@ -14,6 +14,10 @@ FOUND: dict[int, tuple[str, dict[str, object]]] = {
     910515: ("a rotation of the filter that was loaded meanwhile forgot its own eve", {}),
     916733: ("a ballot that took longer than a rotation was forgotten", {}),
     916275: ("a poll read the new topic's log for the old topic's partition", {"recreates": True}),
+    7810099: (
+        "a longer unit was buried for what a shorter one that began with the same record had failed before",
+        {},
+    ),
     376: ("the broker in memory did not tell the end of a partition again that had left and come back", {}),
 }
 

@@ -212,8 +212,8 @@ class MemoryMemberLedger:
             found, now = self._state.open_claim(claim.life, claim.claim_id), self._state.clock.now()
             known = sorted(found[0].failing.items()) if found else []
             return [
-                Failing(o, n, now - at)
-                for o, (n, at) in known
+                Failing(o, stop, n, now - at)
+                for o, (stop, n, at) in known
                 if found and found[1].start <= o < found[1].stop
             ]
 

@@ -96,8 +96,10 @@ def note_failing(state: LedgerState, place: PlaceRow, failing: Sequence[Failing]
             del place.failing[offset]
     now = state.clock.now()
     for one in failing:
-        attempts, since = place.failing.get(one.offset, (0, now))
-        place.failing[one.offset] = (max(attempts, one.attempts), min(since, now - one.for_s))
+        stop, attempts, since = place.failing.get(one.offset, (one.stop, 0, now))
+        if stop != one.stop:  # another unit, which was tried last
+            attempts, since = 0, now
+        place.failing[one.offset] = (one.stop, max(attempts, one.attempts), min(since, now - one.for_s))
 
 
 def cut_claim(state: LedgerState, place: PlaceRow, claim: ClaimRow, settled: int, stop: int) -> None:

@@ -147,8 +147,8 @@ class PlaceRow:
     orphans: list[OrphanRow] = field(default_factory=list)
     letters: list[LetterRow] = field(default_factory=list)
     lost: list[LostRow] = field(default_factory=list)
-    failing: dict[int, tuple[int, float]] = field(default_factory=dict)
-    """Of records that were given back after tries in vain: how many, and since when."""
+    failing: dict[int, tuple[int, int, float]] = field(default_factory=dict)
+    """Of records that were given back after tries in vain: up to where, how many, and since when."""
 
     def claim_at(self, offset: int) -> ClaimRow | None:
         return next((c for c in self.claims if c.start <= offset < c.stop), None)

@@ -167,6 +167,7 @@ class PostgresMemberLedger:
     def give_back(self, life: Life, claim_id: int, start: int, failing: Sequence[Failing] = ()) -> None:
         noted = {
             "failing": [f.offset for f in failing],
+            "stops": [f.stop for f in failing],
             "attempts": [f.attempts for f in failing],
             "for_s": [f.for_s for f in failing],
         }

@@ -25,7 +25,7 @@ end $$;
 
 create or replace function kafka_exactly.give_back(
   p_group text, p_slot text, p_incarnation bigint, p_claim bigint, p_start bigint,
-  p_failing bigint[], p_attempts integer[], p_for_s double precision[]) returns void
+  p_failing bigint[], p_stops bigint[], p_attempts integer[], p_for_s double precision[]) returns void
 language plpgsql set search_path = kafka_exactly, pg_catalog, pg_temp as $$
 declare
   c claim;
@@ -37,7 +37,7 @@ begin
    where cl.claim_id = p_claim and cl.state = 'open'
      and l.group_id = p_group and l.slot = p_slot and l.incarnation = p_incarnation for update of cl;
   if c.claim_id is not null then
-    perform note_failing(place, p_failing, p_attempts, p_for_s);
+    perform note_failing(place, p_failing, p_stops, p_attempts, p_for_s);
     perform end_claim(c, p_start);
     perform fold(place);
   end if;

@@ -44,10 +44,10 @@ select topic_id, number, topic, frontier, refused
 
 -- name: give_back
 select kafka_exactly.give_back(%(group)s, %(slot)s, %(incarnation)s, %(claim)s, %(start)s,
-                               %(failing)s::bigint[], %(attempts)s::integer[], %(for_s)s::double precision[])
+                               %(failing)s::bigint[], %(stops)s::bigint[], %(attempts)s::integer[], %(for_s)s::double precision[])
 
 -- name: failing
-select f.record_offset, f.attempts, extract(epoch from clock_timestamp() - f.since)::double precision
+select f.record_offset, f.range_stop, f.attempts, extract(epoch from clock_timestamp() - f.since)::double precision
   from kafka_exactly.claim c join kafka_exactly.failing f using (partition_id)
  where c.claim_id = %(claim)s and c.state = 'open' and f.record_offset >= c.range_start and f.record_offset < c.range_stop
  order by f.record_offset
