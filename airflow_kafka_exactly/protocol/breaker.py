@@ -54,6 +54,8 @@ class History:
     attempts_before: int = 0
     told: bool = False
     """The ledger was asked."""
+    unknown: bool = False
+    """Its last try proves nothing. A doubt is decided by others: whoever redoes it begins anew."""
     convicted: bool = False
     """It failed alone, and the next record succeeded at once."""
 
@@ -90,7 +92,7 @@ class Breaker:
 
     def failed(self, history: History, now: float, chance: float, *, unknown: bool = False) -> None:
         self._row[history.key] = history
-        self._last, self._unknown = history.key, unknown
+        self._last, self._unknown, history.unknown = history.key, unknown, unknown
         self.open = self.open or len(self._row) >= OPENS_AT
         patience, at_most_s = self.patience, DOUBT_DELAY_AT_MOST_S if unknown else DELAY_AT_MOST_S
         if self.open:
@@ -148,8 +150,9 @@ class Breaker:
         return self._succeeded_at > since
 
     def suspect(self, key: Hashable) -> History | None:
-        """What is known of it, when it has failed since the last success."""
-        return self._row.get(key)
+        """What is known of it, when it has failed since the last success and is to be tried again."""
+        history = self._row.get(key)
+        return None if history is None or history.unknown else history
 
     @property
     def quiet(self) -> bool:

@@ -17,6 +17,8 @@ class Case:
     records: Sequence[Record]
     stop: int
     history: History
+    tried: bool = False
+    """By the claim that has it now."""
     reason: str = ""
     applied: bool = False
     unknown: bool = False

@@ -224,7 +224,7 @@ class Runner:
         else:
             history.first_at = self._of.clock.now()
         tried = self._trier.attempt(claim, case.records, case.stop, self._work.ours)
-        case.reason, now, chance = tried.reason, self._of.clock.now(), self._chance()
+        case.tried, case.reason, now, chance = True, tried.reason, self._of.clock.now(), self._chance()
         history.attempts, history.tried_at = history.attempts + 1, now
         case.unknown = tried.attempt is Attempt.UNKNOWN
         if tried.attempt is Attempt.APPLIED:
@@ -276,11 +276,11 @@ class Runner:
         """Settle what can be, in offset order, and go on with a new record when one of these must wait for its success."""
         cases = self._aside.cases
         while cases:
-            first = cases[0]
+            first, alone = cases[0], len(cases) == 1 and not self._more
             if first.applied:
                 self._settled(first.stop)
                 del cases[0]
-            elif self._breaker.blames(first.history, alone=len(cases) == 1 and not self._more):
+            elif first.tried and self._breaker.blames(first.history, alone=alone):
                 self._bury(claim, first)
                 del cases[0]
             else:

@@ -18,6 +18,7 @@ FOUND: dict[int, tuple[str, dict[str, object]]] = {
         "a longer unit was buried for what a shorter one that began with the same record had failed before",
         {},
     ),
+    7820275: ("a doubt that was ruled to be redone was buried for its earlier tries, without a new one", {}),
     376: ("the broker in memory did not tell the end of a partition again that had left and come back", {}),
 }
 

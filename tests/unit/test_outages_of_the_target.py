@@ -353,3 +353,14 @@ def test_delays_double_up_to_a_minute_and_are_spread() -> None:
     assert [patience.delay(n, 0.999) for n in (1, 2, 3)] == pytest.approx([1, 2, 4], rel=0.01)
     assert patience.delay(1000, 0.0) == 30.0
     assert patience.delay(1000, 0.999) == pytest.approx(60.0, rel=0.01)
+
+
+def test_s7_what_became_a_doubt_begins_anew_when_it_is_redone() -> None:
+    """Its earlier tries were judged by others: they neither bury it nor count for the tries of its redo."""
+    breaker = Breaker(Patience(max_attempts=1, delay_s=1.0, grace_s=0.0))
+    breaker.failed(History(key="r", first_at=0.0, tried_at=0.0, attempts=1), 0.0, 0.5, unknown=True)
+    assert breaker.suspect("r") is None
+    assert breaker.wait_until("r") > 0.0, "but it waits: it may be a doubt again"
+    again = History(key="r", first_at=9.0, tried_at=9.0, attempts=1)
+    breaker.failed(again, 9.0, 0.5)
+    assert breaker.suspect("r") is again
